@@ -1,0 +1,63 @@
+# make demo   train a detector on generated receipts and show its score
+# make test   run the tests            make lint   ruff, mypy, import-linter
+# make bench  measure speeds           make docs   build the documentation
+# All of them set up .venv first, once. Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: demo test lint format bench docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,4s/^# //p' Makefile
+
+$(VENV)/runtime.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Try: make PYTHON=python3.11"; exit 1; }
+	@echo "==> creating $(VENV) and installing ocrsdk (a few minutes the first time: PyTorch is large)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp
+	@echo "==> installing the tools for tests, lint and docs"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/runtime.stamp
+	@echo "==> generating demo pages: receipts and rotated words with exact polygons"
+	@$(BIN)/ocrsdk data synth demo-data --pages 160 --val-pages 40 --seed 1 --exist-ok
+	@echo "==> training for at most 4 minutes"
+	@rm -rf runs/demo
+	@$(BIN)/ocrsdk train demo-data --max-time 4m --run-dir runs/demo
+	@echo "==> evaluating the best checkpoint"
+	@$(BIN)/ocrsdk evaluate runs/demo/checkpoints/best.ckpt demo-data
+
+test: $(VENV)/dev.stamp
+	@echo "==> running the tests (about ten minutes on two cores; quick ones only: make test ARGS=\"-m 'not slow'\")"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	@echo "==> ruff, mypy, import-linter"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/dev.stamp
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp
+	@echo "==> measuring; leave the machine alone meanwhile"
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(VENV)/dev.stamp
+	@echo "==> building the documentation into site/"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf $(VENV) site demo-data runs

@@ -1,0 +1,37 @@
+"""Train text detectors and trust the result.
+
+The public names are resolved on first use, so ``import ocrsdk`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ocrsdk.errors import OcrsdkError as OcrsdkError
+    from ocrsdk.hookspecs import hookimpl as hookimpl
+    from ocrsdk.pipeline import Pipeline as Pipeline
+    from ocrsdk.settings import Settings as Settings
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "OcrsdkError": "ocrsdk.errors",
+    "Pipeline": "ocrsdk.pipeline",
+    "Settings": "ocrsdk.settings",
+    "hookimpl": "ocrsdk.hookspecs",
+}
+
+__all__ = ["OcrsdkError", "Pipeline", "Settings", "__version__", "hookimpl"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ocrsdk' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,40 @@
+"""The built-in plug-ins, registered as a third-party package would register its own.
+
+Implementations are imported inside each function: asking for a cache backend loads neither torch nor Lightning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocrsdk.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.precision.base import PrecisionStrategy
+
+
+@hookimpl
+def ocrsdk_register_cache_backends() -> list[type[CacheBackend]]:
+    """No cache."""
+    from ocrsdk.cache.null import NullCache
+
+    return [NullCache]
+
+
+@hookimpl
+def ocrsdk_register_precision_strategies() -> list[type[PrecisionStrategy]]:
+    """Single precision."""
+    from ocrsdk.precision.fp32 import FP32
+
+    return [FP32]
+
+
+@hookimpl
+def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:
+    """A JSON line per record, or nothing."""
+    from ocrsdk.loggers.jsonl import JsonlLoggerFactory
+    from ocrsdk.loggers.null import NullLoggerFactory
+
+    return [JsonlLoggerFactory, NullLoggerFactory]

@@ -1,0 +1,72 @@
+"""``ocrsdk predict``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ocrsdk.cli.common import VerboseOption, note, say, set_up_output
+from ocrsdk.errors import DataError, OcrsdkError
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="For instance RUN/checkpoints/best.ckpt.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write polygons and scores as JSON; - for stdout.")
+    ] = None,
+    draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the images with polygons drawn.")] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Find text in images. Polygons are in pixels of the upright image."""
+    set_up_output(verbose)
+    from ocrsdk.data.annotations import find_images
+    from ocrsdk.pipeline import Pipeline
+
+    files: list[Path] = []
+    for path in images:
+        if path.is_dir():
+            inside = find_images(path)
+            if not inside:
+                raise DataError(f"{path}: no images in it")
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    if draw is not None:
+        _check_names(files)
+        try:
+            draw.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OcrsdkError(f"{draw}: cannot be created ({error.strerror}); choose another with --draw") from error
+    pages = []
+    for page in Pipeline.from_checkpoint(checkpoint).iter_predict(files):
+        pages.append(page.as_dict())
+        line = f"{page.image}: {len(page.detections)} regions"
+        note(line) if str(json) == "-" else say(line)
+        if draw is not None:
+            from ocrsdk.drawing import draw_page
+
+            draw_page(page, draw / f"{page.image.stem}.jpg")
+    if json is not None:
+        text = jsonlib.dumps(pages, ensure_ascii=False, indent=1)
+        if str(json) == "-":
+            say(text)
+        else:
+            try:
+                json.write_text(text + "\n", encoding="utf-8")
+            except OSError as error:
+                raise OcrsdkError(f"{json}: cannot be written ({error.strerror}); choose another with --json") from error
+
+
+def _check_names(files: list[Path]) -> None:
+    """Two images with one stem would overwrite each other's picture."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        if file.stem in seen:
+            raise DataError(f"{file} and {seen[file.stem]}: --draw would give both pictures one name; draw them apart")
+        seen[file.stem] = file

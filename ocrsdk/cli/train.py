@@ -1,0 +1,141 @@
+"""``ocrsdk train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocrsdk.cli.common import (
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    VerboseOption,
+    file_progress,
+    load_settings,
+    note,
+    print_json,
+    say,
+    set_up_output,
+)
+
+if TYPE_CHECKING:
+    from ocrsdk.results import FitResult, Plan
+
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="Folder with train/ and val/, each with images/ and labels/.")
+    ] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training pages.  [default: 100]")] = None,
+    max_time: Annotated[str | None, typer.Option(metavar="TIME", help="End in this time: 90s, 10m, 1h30m.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="dbnet or dbnet++.  [default: dbnet]")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mobilenet, resnet18 or resnet50.  [default: mobilenet]")
+    ] = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="State dict for the backbone, torchvision or timm naming.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(metavar="NAME", help="Precision strategy.  [default: fp32]")] = None,
+    cache: Annotated[str | None, typer.Option(metavar="NAME", help="Cache backend.  [default: none]")] = None,
+    logger: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Logger; repeatable.  [default: jsonl]")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Crops in a batch.  [default: 8]")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Loader processes; -1 chooses.  [default: -1]")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Everything random follows from it.  [default: 0]")] = None,
+    on_bad_sample: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="stop, or skip: leave bad samples out, listed.  [default: stop]")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.  [default: run]")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build all, make one step, show the plan, write nothing.")] = False,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train a detector.
+
+    Options are stronger than OCRSDK_* variables, these than --config, this than defaults; see: ocrsdk config show
+
+    Exit codes: 0 finished, 2 bad input, 130/143/129 stopped by SIGINT/SIGTERM/SIGHUP after saving a checkpoint.
+    """
+    from ocrsdk import run_folder
+
+    if resume is not None and config is None:
+        run_folder.last_checkpoint(resume)
+        config = resume / run_folder.SETTINGS_FILE
+    settings, layers = load_settings(
+        config,
+        sets,
+        {
+            "data.root": data,
+            "trainer.epochs": epochs,
+            "trainer.max_time": max_time,
+            "model.name": model,
+            "model.backbone": backbone,
+            "model.backbone_weights": backbone_weights,
+            "precision.strategy": precision,
+            "cache.backend": cache,
+            "logging.loggers": tuple(logger) if logger else None,
+            "data.image_size": image_size,
+            "data.batch_size": batch_size,
+            "data.workers": workers,
+            "seed": seed,
+            "data.on_bad_sample": on_bad_sample,
+            "name": name,
+            "run_dir": run_dir,
+        },
+    )
+    set_up_output(verbose)
+    note("loading PyTorch")
+    from ocrsdk.pipeline import Pipeline
+
+    pipeline = Pipeline(settings, progress=file_progress("checking"), layers=layers)
+    if dry_run:
+        plan = pipeline.plan()
+        print_json(plan.as_dict()) if json else _show_plan(plan)
+        return
+    result = pipeline.fit(resume=resume)
+    print_json(result.as_dict()) if json else _show_result(result)
+    if result.signal:
+        raise typer.Exit(EXIT_CODES[result.signal])
+
+
+def _show_plan(plan: Plan) -> None:
+    say(f"model       {plan.model}, {plan.parameters:,} parameters")
+    say(f"data        {plan.train_pages} training pages with {plan.train_regions:,} regions, {plan.val_pages} validation pages")
+    say(f"steps       {plan.steps:,} ({plan.steps_per_epoch} per epoch, batch size {plan.batch_size})")
+    say(f"device      {plan.device}, precision {plan.precision}")
+    say(f"cache       {plan.cache}, version {plan.cache_version}")
+    say(f"loggers     {', '.join(plan.loggers)}")
+    say(f"one step    {plan.step_seconds:.2f} s (the first, slower than later ones), loss {plan.loss:.3f}")
+    say(f"memory      {plan.peak_memory_bytes / 2**20:,.0f} MiB at its peak")
+    if plan.skipped:
+        say(f"skipped     {len(plan.skipped)} samples")
+
+
+def _show_result(result: FitResult) -> None:
+    say()
+    if result.signal:
+        say(f"stopped by {result.signal} after {result.steps} steps. Go on with: ocrsdk train --resume {result.run_dir}")
+    else:
+        say(f"finished: {result.epochs} epochs, {result.steps} steps, {result.seconds:.0f} s")
+    if result.best_hmean is not None:
+        say(f"best hmean     {result.best_hmean:.4f}")
+        say(f"checkpoint     {result.best_checkpoint}")
+    if result.overlays is not None:
+        say(f"pictures       {result.overlays}")
+    say(f"run folder     {result.run_dir}")

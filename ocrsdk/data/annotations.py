@@ -1,0 +1,184 @@
+"""Readers of annotation files and of data folders.
+
+A data folder holds ``images/`` and ``labels/``; a data set for training holds such folders as ``train/`` and ``val/``. The label of
+``images/NAME.jpg`` is, by its name,
+
+- ``labels/gt_NAME.txt`` or ``labels/NAME.txt``: the ICDAR-2015 text format, quads,
+- ``labels/NAME.jpg.txt``: the same with polygons of any length.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ocrsdk.errors import AnnotationError, DataError
+from ocrsdk.geometry import is_valid
+from ocrsdk.types import Annotation, TextInstance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IGNORE_MARK = "###"
+
+
+def read_icdar15(path: Path) -> tuple[TextInstance, ...]:
+    """Read one ICDAR-2015 label file: ``x1,y1,...,x4,y4,transcription`` a line.
+
+    UTF-8 with or without BOM, LF or CRLF. The transcription is everything after the eighth comma, kept as it is; it may be missing.
+    ``###`` and nothing else marks a don't-care region. An empty file means a page without text.
+
+    Raises:
+        AnnotationError: A line is malformed; the message names file, line and what was found.
+    """
+    return _read_lines(path, _split_quad)
+
+
+def read_icdar_polygons(path: Path) -> tuple[TextInstance, ...]:
+    """Read one polygon label file: ``x1,y1,...,xn,yn,transcription`` a line, n >= 3.
+
+    As ``read_icdar15``, but the last field is the transcription, so it cannot hold a comma and cannot be missing.
+
+    Raises:
+        AnnotationError: A line is malformed.
+    """
+    return _read_lines(path, _split_polygon)
+
+
+def _read_lines(path: Path, split: Callable[[str, str], tuple[list[str], str]]) -> tuple[TextInstance, ...]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path}: not UTF-8 (byte {error.start}); save the labels as UTF-8") from error
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror})") from error
+    instances = []
+    for number, raw in enumerate(text.split("\n"), 1):
+        if (line := raw.removesuffix("\r")).strip():
+            where = f"{path}:{number}"
+            coordinates, transcription = split(line, where)
+            polygon = _parse_polygon(coordinates, line, where)
+            instances.append(TextInstance(polygon, transcription, transcription == IGNORE_MARK))
+    return tuple(instances)
+
+
+def _split_quad(line: str, where: str) -> tuple[list[str], str]:
+    fields = line.split(",", 8)
+    if len(fields) < 8:
+        raise AnnotationError(
+            f"{where}: {len(fields)} fields, expected 8 coordinates and a text (x1,y1,...,x4,y4,text): {_cut(line)}"
+        )
+    return fields[:8], fields[8] if len(fields) > 8 else ""
+
+
+def _split_polygon(line: str, where: str) -> tuple[list[str], str]:
+    *coordinates, text = line.split(",")
+    if len(coordinates) < 6 or len(coordinates) % 2:
+        raise AnnotationError(
+            f"{where}: {len(coordinates)} coordinates before the text, expected an even number from 6 on "
+            f"(x1,y1,...,xn,yn,text): {_cut(line)}"
+        )
+    return coordinates, text
+
+
+def _parse_polygon(fields: list[str], line: str, where: str) -> NDArray[np.float32]:
+    numbers = []
+    for field in fields:
+        try:
+            number = float(field)
+        except ValueError:
+            raise AnnotationError(f"{where}: coordinate {field.strip()!r} is not a number: {_cut(line)}") from None
+        if not math.isfinite(number):
+            raise AnnotationError(f"{where}: coordinate {field.strip()!r} is not finite: {_cut(line)}")
+        numbers.append(number)
+    polygon = np.array(numbers, dtype=np.float64).reshape(-1, 2)
+    if not is_valid(polygon):
+        raise AnnotationError(
+            f"{where}: the polygon crosses itself, touches itself or has no area: {_cut(line)}; "
+            "give the corners in order around the text"
+        )
+    return polygon.astype(np.float32)
+
+
+def _cut(line: str) -> str:
+    return repr(line if len(line) <= 60 else line[:57] + "...")
+
+
+def label_name(image_name: str, instances: Iterable[TextInstance]) -> str:
+    """The file name that tells the reader which format holds these regions: quads, or polygons of any length."""
+    quads = all(len(instance.polygon) == 4 for instance in instances)
+    return f"gt_{Path(image_name).stem}.txt" if quads else f"{image_name}.txt"
+
+
+def write_labels(folder: Path, image_name: str, instances: Sequence[TextInstance]) -> Path:
+    """Write the regions of one image as ``read_annotation`` reads them; returns the file's path.
+
+    Raises:
+        AnnotationError: A text cannot be written in the format.
+    """
+    path = folder / label_name(image_name, instances)
+    is_polygons = path.name.startswith(image_name)
+    lines = []
+    for number, instance in enumerate(instances, 1):
+        if "\n" in instance.text or "\r" in instance.text or (is_polygons and "," in instance.text):
+            raise AnnotationError(f"{path}: region {number}: {instance.text!r} cannot be written in this format")
+        coordinates = ",".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in instance.polygon.reshape(-1))
+        lines.append(f"{coordinates},{IGNORE_MARK if instance.ignore else instance.text}\n")
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files directly in ``folder``, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
+    """Match ``images/`` with ``labels/``.
+
+    Returns:
+        (image, label) pairs, and one error for each image without a label and each label without an image.
+
+    Raises:
+        DataError: ``root`` is no data folder, or it holds no image.
+    """
+    images_dir, labels_dir = root / "images", root / "labels"
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. Try: ocrsdk data synth {root}")
+    for folder in (images_dir, labels_dir):
+        if not folder.is_dir():
+            raise DataError(f"{root}: no {folder.name}/ folder in it; expected images/ and labels/ (or train/ and val/ with these)")
+    images = find_images(images_dir)
+    if not images:
+        raise DataError(f"{images_dir}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+    labels = {unicodedata.normalize("NFC", p.name): p for p in sorted(labels_dir.glob("*.txt"))}
+    pairs, problems, used = [], [], set()
+    for image in images:
+        stem = unicodedata.normalize("NFC", image.stem)
+        whole = unicodedata.normalize("NFC", image.name)
+        names = [name for name in (f"gt_{stem}.txt", f"{stem}.txt", f"{whole}.txt") if name in labels]
+        if not names:
+            problems.append(DataError(f"{image}: no label file; expected {labels_dir / f'gt_{stem}.txt'} (empty for a page without text)"))
+        elif len(names) > 1:
+            problems.append(DataError(f"{image}: two label files, {names[0]} and {names[1]}; remove one"))
+        else:
+            pairs.append((image, labels[names[0]]))
+        used.update(names)
+    problems += [DataError(f"{path}: a label without an image in {images_dir}") for name, path in labels.items() if name not in used]
+    return pairs, problems
+
+
+def read_annotation(image: Path, label: Path) -> Annotation:
+    """The annotation of one image.
+
+    Raises:
+        AnnotationError: The label file is malformed.
+    """
+    is_polygons = unicodedata.normalize("NFC", label.name) == unicodedata.normalize("NFC", f"{image.name}.txt")
+    return Annotation(image, read_icdar_polygons(label) if is_polygons else read_icdar15(label))

@@ -1,0 +1,97 @@
+"""Loaders for training and validation."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import cv2
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from ocrsdk.data.collate import collate
+from ocrsdk.data.dataset import EpochSampler, EvalDataset, TrainDataset
+from ocrsdk.errors import SettingsError
+from ocrsdk.types import Batch
+
+MOST_WORKERS_PER_CPU = 4
+
+
+def choose_workers(asked: int) -> int:
+    """The number of loader processes; -1 asks for one for every two CPUs, at most 8.
+
+    Raises:
+        SettingsError: More than four for each CPU were asked for.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if asked > cpus * MOST_WORKERS_PER_CPU:
+        raise SettingsError(
+            f"data.workers = {asked}: this machine has {cpus} CPUs; more than {cpus * MOST_WORKERS_PER_CPU} loader processes "
+            "only cost memory. Leave --workers out to choose by the number of CPUs"
+        )
+    return asked if asked >= 0 else min(8, max(1, cpus // 2))
+
+
+class DetectionDataModule(LightningDataModule):
+    """Serves training crops in a reproducible order, and whole validation pages one by one.
+
+    The order of an epoch, and each random view in it, are functions of (seed, epoch) alone. The position within the epoch is part
+    of every checkpoint, so a resumed run goes on with the next sample.
+
+    Args:
+        train: Crops with target maps.
+        val: Whole pages.
+        batch_size: Crops in a batch.
+        workers: Loader processes for training; 0 loads in the main process.
+        seed: Of the order of samples.
+    """
+
+    def __init__(self, train: TrainDataset, val: EvalDataset, batch_size: int, workers: int, seed: int = 0) -> None:
+        super().__init__()
+        self.train, self.val = train, val
+        self.batch_size, self.workers = batch_size, workers
+        self.sampler = EpochSampler(len(train), seed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of crops; the last one of an epoch may be smaller."""
+        return self._loader(self.train, self.batch_size, sampler=self.sampler, persistent_workers=self.workers > 0)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """One page a batch: pages differ in size."""
+        return self._loader(self.val, 1)
+
+    def _loader(self, dataset: Any, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            num_workers=self.workers,
+            collate_fn=collate,
+            worker_init_fn=_one_thread,
+            pin_memory=torch.cuda.is_available(),
+            **kwargs,
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Called by Lightning."""
+        return batch.to(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the epoch, for a checkpoint written during or between epochs."""
+        trainer = self.trainer
+        if trainer is None:
+            return {}
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        whole = done * self.batch_size >= len(self.sampler)
+        epoch = trainer.current_epoch
+        return {"epoch": epoch + 1, "offset": 0} if whole else {"epoch": epoch, "offset": done * self.batch_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was written."""
+        self.sampler.epoch, self.sampler.start = state_dict["epoch"], state_dict["offset"]
+
+
+def _one_thread(_worker: int) -> None:
+    """Workers share the CPUs with the training step: one thread each."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,105 @@
+"""Reading image files: complete, upright, RGB, or a clear error."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ocrsdk.errors import ImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused before they are decoded (a small file can ask for gigabytes): Pillow's own bound."""
+_EXIF_ORIENTATION = 0x0112
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image file.
+
+    The EXIF orientation is applied, once; grey, palette, alpha, CMYK and 16-bit images become 8-bit RGB.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: The file is missing, empty, cut short, no image, or larger than ``MAX_PIXELS``.
+    """
+    data, _ = _read_checked(path)
+    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ImageError(f"{path}: cannot be decoded; the file is damaged")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _read_checked(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """The file's bytes and the (height, width) of the upright image."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise ImageError(f"{path}: the file is empty (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            width, height = header.size
+            kind = header.format
+            turned = header.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels; too large to decode safely") from None
+    except Exception as error:  # Pillow's readers raise many kinds for damaged headers
+        raise ImageError(f"{path}: not an image that can be read ({type(error).__name__})") from error
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{path}: {width} x {height} pixels; more than {MAX_PIXELS:,} are not decoded")
+    if _cut_short(data, kind):
+        raise ImageError(f"{path}: the {kind} file is cut short ({len(data):,} bytes); copy it again")
+    return data, (width, height) if turned else (height, width)
+
+
+def _cut_short(data: bytes, kind: str | None) -> bool:
+    """OpenCV fills the missing part of a truncated file with grey without an error, so look for the end mark.
+
+    In a JPEG's entropy-coded data 0xFF is always escaped, so the last end-of-image mark of a whole file stands behind its last
+    start-of-scan mark, also when a thumbnail or trailing bytes hold marks of their own.
+    """
+    if kind in ("JPEG", "MPO"):
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    if kind == "PNG":
+        return b"IEND" not in data[-1024:]
+    return False
+
+
+def check_image(path: Path, decode: bool = True) -> tuple[int, int]:
+    """(height, width) of the upright image in pixels; raises what ``read_image`` would.
+
+    Args:
+        path: The image file.
+        decode: Decode the pixels too; else look at the header and the end mark only.
+    """
+    if decode:
+        height, width = read_image(path).shape[:2]
+        return height, width
+    return _read_checked(path)[1]
+
+
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG or JPEG, by the ending of ``path``.
+
+    Raises:
+        ImageError: The file cannot be written.
+    """
+    done, data = cv2.imencode(path.suffix, image[..., ::-1])
+    if not done:
+        raise ImageError(f"{path}: cannot be encoded")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error

@@ -1,0 +1,149 @@
+"""Geometry and colour: every geometric step multiplies one 3x3 matrix, and the pixels are warped once.
+
+Matrices map points of the upright original to points of the result. Pixel (0, 0) has its centre at (0, 0), so scaling by ``s``
+maps ``x`` to ``s * (x + 0.5) - 0.5``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+FILL = (124, 116, 104)
+"""RGB outside the page: the mean that the network subtracts."""
+
+
+def scaling(factor: float) -> Matrix:
+    """Scale about the page's top-left corner."""
+    shift = (factor - 1) / 2
+    return np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]], dtype=np.float64)
+
+
+def translation(dx: float, dy: float) -> Matrix:
+    """Move by (dx, dy) pixels."""
+    return np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1]], dtype=np.float64)
+
+
+def rotation(degrees: float) -> Matrix:
+    """Turn about the origin, clockwise on screen."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=np.float64)
+
+
+def horizontal_flip(width: float) -> Matrix:
+    """Mirror a page of ``width`` pixels."""
+    return np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]], dtype=np.float64)
+
+
+def warp(image: NDArray[np.uint8], matrix: Matrix, height: int, width: int) -> NDArray[np.uint8]:
+    """Sample ``image`` on a (height, width) page; pixels from outside it are ``FILL``.
+
+    Linear interpolation skips pixels when it shrinks to less than half, so such images are first averaged over whole blocks.
+    """
+    shrink = 1 / math.sqrt(abs(np.linalg.det(matrix[:2, :2])))
+    block = int(shrink)
+    if block >= 2:
+        rows, columns = image.shape[0] // block * block, image.shape[1] // block * block
+        if rows and columns:
+            image = cv2.resize(image[:rows, :columns], (columns // block, rows // block), interpolation=cv2.INTER_AREA)
+            matrix = matrix @ scaling(block)
+    return cv2.warpAffine(  # type: ignore[return-value]
+        image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=FILL
+    )
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Resize so that the shorter side is ``short_side`` pixels, then pad right and below to multiples of 32."""
+
+    short_side: int = 736
+    max_side: int = 2560
+    """The longer side is never made larger than this; the shorter one shrinks with it."""
+    multiple: int = 32
+
+    def scale(self, height: int, width: int) -> float:
+        """The factor for a page of this size."""
+        return min(self.short_side / min(height, width), self.max_side / max(height, width))
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Matrix]:
+        """The prepared image, (H, W, 3) uint8, and its matrix."""
+        height, width = image.shape[:2]
+        matrix = scaling(self.scale(height, width))
+        new_height, new_width = (max(1, round(side * matrix[0, 0])) for side in (height, width))
+        padded = [math.ceil(side / self.multiple) * self.multiple for side in (new_height, new_width)]
+        return warp(image, matrix, *padded), matrix
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Random scale, rotation, flip, crop and colour jitter.
+
+    Scales are relative to the size at which pages are evaluated, so that training and evaluation see text of the same size.
+    """
+
+    crop: int = 320
+    """Side of the square crop in pixels."""
+    scale: tuple[float, float] = (0.7, 1.3)
+    """Range of the random scale, log-uniform, 1 = the size at evaluation."""
+    rotate: float = 3.0
+    """Largest rotation in degrees, both ways."""
+    flip: float = 0.0
+    """Probability of a horizontal flip."""
+    jitter: float = 0.2
+    """Strength of the colour jitter: brightness, contrast and a tint per channel."""
+    page: EvalTransform = EvalTransform()
+
+    def __call__(
+        self, image: NDArray[np.uint8], polygons: Sequence[NDArray[np.float32]], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], Matrix]:
+        """One random view: (crop, crop, 3) uint8 and its matrix.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            polygons: Text in pixels of ``image``; most crops are placed to hold some of it.
+            rng: All randomness comes from here.
+        """
+        height, width = image.shape[:2]
+        low, high = np.log(self.scale)
+        factor = self.page.scale(height, width) * math.exp(rng.uniform(low, high))
+        matrix = rotation(rng.uniform(-self.rotate, self.rotate)) @ scaling(factor)
+        if rng.random() < self.flip:
+            matrix = matrix @ horizontal_flip(width)
+        matrix = self._place_crop(matrix, height, width, polygons, rng) @ matrix
+        return self._jitter(warp(image, matrix, self.crop, self.crop), rng), matrix
+
+    def _place_crop(
+        self, matrix: Matrix, height: int, width: int, polygons: Sequence[NDArray[np.float32]], rng: np.random.Generator
+    ) -> Matrix:
+        corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]) @ matrix[:2, :2].T + matrix[:2, 2]
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        room = high - low + 1 - self.crop
+        # A page smaller than the crop lands anywhere in it; of a larger one, no part beyond its edge is taken.
+        first, last = low + np.minimum(room, 0), low + np.maximum(room, 0)
+        if polygons and rng.random() < 0.9:
+            polygon = polygons[rng.integers(len(polygons))]
+            anchor = matrix[:2, :2] @ polygon.mean(axis=0) + matrix[:2, 2]
+            origin = np.clip(anchor - rng.uniform(0.1, 0.9, 2) * self.crop, first, last)
+        else:
+            origin = rng.uniform(first, last)
+        return translation(-float(origin[0]), -float(origin[1]))
+
+    def _jitter(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Brightness, contrast and tint as one table look-up per channel."""
+        if self.jitter == 0:
+            return image
+        contrast = math.exp(rng.uniform(-self.jitter, self.jitter) * 2)
+        shift = rng.uniform(-self.jitter, self.jitter) + rng.uniform(-self.jitter, self.jitter, 3) / 4
+        levels = np.arange(256, dtype=np.float64)[:, None]
+        table = (levels - 127.5) * contrast + 127.5 + 255 * shift / 2
+        return cv2.LUT(image, table.clip(0, 255).astype(np.uint8)[None])  # type: ignore[return-value]

@@ -1,0 +1,66 @@
+"""What can go wrong, as one tree.
+
+::
+
+    OcrsdkError                  everything that ocrsdk raises on purpose; the CLI prints it as one line and exits with 2
+    ├── SettingsError            an unknown key, a value of the wrong kind, an unreadable settings file
+    ├── DataError                a data folder that cannot be used
+    │   ├── AnnotationError      one label file (the message names file and line)
+    │   └── ImageError           one image file
+    ├── PluginError              an unknown or a broken plug-in
+    ├── CheckpointError          a checkpoint that is damaged, unsafe, or of another architecture
+    ├── RunFolderError           a run folder that cannot be created, written or resumed
+    └── TrainingError            training cannot go on
+        └── NonFiniteError       NaN or infinity in a loss or a gradient; the weights were not changed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OcrsdkError(Exception):
+    """Root of all errors raised on purpose. ``str(error)`` is one line fit for a user."""
+
+
+class SettingsError(OcrsdkError):
+    """A setting is unknown, malformed or contradictory."""
+
+
+class DataError(OcrsdkError):
+    """A data folder cannot be used as it is."""
+
+
+class AnnotationError(DataError):
+    """A label file cannot be read; the message names the file and the line."""
+
+
+class ImageError(DataError):
+    """An image cannot be decoded; the message names the file."""
+
+
+class PluginError(OcrsdkError):
+    """A plug-in is not installed, is broken, or is not allowed here."""
+
+
+class CheckpointError(OcrsdkError):
+    """A checkpoint is damaged, unsafe to load, or belongs to another model."""
+
+
+class RunFolderError(OcrsdkError):
+    """A run folder cannot be created, written or resumed."""
+
+
+class TrainingError(OcrsdkError):
+    """Training cannot start or go on."""
+
+
+class NonFiniteError(TrainingError):
+    """A loss or gradient became NaN or infinite; raised before any weight is changed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean "x"?`` for the known names closest to ``name``, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -1,0 +1,296 @@
+"""Polygons: area, order, clipping, offsets, matrices, intersection over union.
+
+A polygon is an (N, 2) array of (x, y) points. The compiled kernels (numba) work on float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyclipper
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    FloatArray = NDArray[np.float64]
+
+
+@njit(cache=True)
+def signed_area(points: FloatArray) -> float:
+    """Shoelace area in square pixels; positive for clockwise as seen on screen (y down)."""
+    total = 0.0
+    n = len(points)
+    for i in range(n):
+        j = i + 1 if i + 1 < n else 0
+        total += points[i, 0] * points[j, 1] - points[j, 0] * points[i, 1]
+    return total / 2
+
+
+def order_clockwise(points: ArrayLike) -> NDArray[np.float32]:
+    """The same polygon, clockwise on screen and starting at the corner nearest the top-left of its box."""
+    polygon = np.asarray(points, dtype=np.float32)
+    if signed_area(polygon.astype(np.float64)) < 0:
+        polygon = polygon[::-1]
+    start = int(np.argmin((polygon - polygon.min(axis=0)).sum(axis=1)))
+    return np.ascontiguousarray(np.roll(polygon, -start, axis=0))
+
+
+def apply_matrix(points: ArrayLike, matrix: FloatArray) -> NDArray[np.float32]:
+    """Apply an affine 3x3 ``matrix`` to (N, 2) points; a new array, the input is not changed."""
+    source = np.asarray(points, dtype=np.float64)
+    return (source @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+
+
+def clip_to_page(points: ArrayLike, height: int, width: int) -> NDArray[np.float32]:
+    """The part of a polygon inside the page (Sutherland and Hodgman 1974); (0, 2) when nothing is left.
+
+    The page reaches half a pixel around the outer pixel centres, so a box drawn on the last column survives.
+    """
+    page = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
+    source = np.asarray(points, dtype=np.float64)
+    out = np.empty((2 * (len(source) + 4), 2))
+    count = _clip_convex(np.ascontiguousarray(source), page, out, np.empty_like(out))
+    return out[:count].astype(np.float32)
+
+
+def offset_polygon(points: ArrayLike, distance: float) -> list[NDArray[np.int64]]:
+    """Grow (``distance`` > 0) or shrink a polygon with round joins (Clipper, Vatti 1992).
+
+    Clipper works on integers: vertices are cut toward zero before, and rounded after, as in the original DB code.
+
+    Returns:
+        The pieces, (N, 2) int64 each; none when the polygon vanishes, several when a shrink splits it.
+    """
+    offset = pyclipper.PyclipperOffset()
+    try:
+        offset.AddPath(np.asarray(points).astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    except pyclipper.ClipperException:  # fewer than three distinct vertices are left
+        return []
+    return [np.array(piece, dtype=np.int64) for piece in offset.Execute(distance)]
+
+
+@njit(cache=True)
+def is_valid(points: FloatArray) -> bool:
+    """True for a simple polygon: non-zero area, no edge crossing or touching another, no spike.
+
+    A vertex written twice in a row is no fault.
+    """
+    points = _without_repeats(points)
+    n = len(points)
+    if n < 3 or signed_area(points) == 0.0:
+        return False
+    for i in range(n):
+        i2 = (i + 1) % n
+        for j in range(i + 1, n):
+            j2 = (j + 1) % n
+            if i2 == j or j2 == i:
+                if _spike(points, i, i2, j, j2):
+                    return False
+            elif _segments_meet(points[i], points[i2], points[j], points[j2]):
+                return False
+    return True
+
+
+@njit(cache=True)
+def _without_repeats(points: FloatArray) -> FloatArray:
+    n, kept = len(points), 0
+    distinct = np.empty_like(points)
+    for i in range(n):
+        if (points[i] != points[(i + 1) % n]).any():
+            distinct[kept] = points[i]
+            kept += 1
+    return distinct[:kept]
+
+
+@njit(cache=True)
+def _cross(o: FloatArray, a: FloatArray, b: FloatArray) -> float:
+    return (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0])
+
+
+@njit(cache=True)
+def _spike(points: FloatArray, i: int, i2: int, j: int, j2: int) -> bool:
+    """Do two neighbouring edges fold back onto each other?"""
+    middle, first, last = (points[i2], points[i], points[j2]) if i2 == j else (points[i], points[i2], points[j])
+    if _cross(middle, first, last) != 0.0:
+        return False
+    along = (first[0] - middle[0]) * (last[0] - middle[0]) + (first[1] - middle[1]) * (last[1] - middle[1])
+    return bool(along > 0.0)
+
+
+@njit(cache=True)
+def _on_segment(a: FloatArray, b: FloatArray, p: FloatArray) -> bool:
+    return bool(
+        min(a[0], b[0]) <= p[0] <= max(a[0], b[0]) and min(a[1], b[1]) <= p[1] <= max(a[1], b[1])
+    )
+
+
+@njit(cache=True)
+def _segments_meet(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray) -> bool:
+    d1, d2, d3, d4 = _cross(c, d, a), _cross(c, d, b), _cross(a, b, c), _cross(a, b, d)
+    if ((d1 > 0 > d2) or (d1 < 0 < d2)) and ((d3 > 0 > d4) or (d3 < 0 < d4)):
+        return True
+    return (
+        (d1 == 0 and _on_segment(c, d, a))
+        or (d2 == 0 and _on_segment(c, d, b))
+        or (d3 == 0 and _on_segment(a, b, c))
+        or (d4 == 0 and _on_segment(a, b, d))
+    )
+
+
+@njit(cache=True)
+def _clip_convex(subject: FloatArray, clip: FloatArray, out: FloatArray, scratch: FloatArray) -> int:
+    """Clip ``subject`` by the clockwise convex ``clip``; the result is in ``out``, its length is returned."""
+    count = len(subject)
+    for i in range(count):
+        out[i] = subject[i]
+    m = len(clip)
+    for k in range(m):
+        ax, ay = clip[k, 0], clip[k, 1]
+        k2 = k + 1 if k + 1 < m else 0
+        ex, ey = clip[k2, 0] - ax, clip[k2, 1] - ay
+        kept = 0
+        for i in range(count):
+            px, py = out[i, 0], out[i, 1]
+            j = i + 1 if i + 1 < count else 0
+            qx, qy = out[j, 0], out[j, 1]
+            side_p = ex * (py - ay) - ey * (px - ax)
+            side_q = ex * (qy - ay) - ey * (qx - ax)
+            if side_p >= 0:
+                scratch[kept, 0], scratch[kept, 1] = px, py
+                kept += 1
+            if (side_p > 0 and side_q < 0) or (side_p < 0 and side_q > 0):
+                t = side_p / (side_p - side_q)
+                scratch[kept, 0], scratch[kept, 1] = px + t * (qx - px), py + t * (qy - py)
+                kept += 1
+        count = kept
+        for i in range(count):
+            out[i] = scratch[i]
+        if count == 0:
+            break
+    return count
+
+
+@njit(cache=True)
+def _is_convex(points: FloatArray) -> bool:
+    n = len(points)
+    for i in range(n):
+        if _cross(points[i], points[(i + 1) % n], points[(i + 2) % n]) < 0:
+            return False
+    return n <= 4  # a longer outline may turn more than once around; triangles treat it right
+
+
+@njit(cache=True)
+def intersection_area(a: FloatArray, b: FloatArray) -> float:
+    """Area common to two simple clockwise polygons, in square pixels.
+
+    Convex quads are clipped directly. Any other polygon is the signed sum of the triangles of a fan around its first
+    vertex, and the area common to two such sums is the signed sum over all pairs of triangles.
+    """
+    size = 2 * (len(a) + len(b)) + 8
+    out, scratch = np.empty((size, 2)), np.empty((size, 2))
+    if _is_convex(a) and _is_convex(b):
+        count = _clip_convex(a, b, out, scratch)
+        return abs(signed_area(out[:count])) if count > 2 else 0.0
+    total = 0.0
+    s, t = np.empty((3, 2)), np.empty((3, 2))
+    for i in range(1, len(a) - 1):
+        sign_s = _fan_triangle(a, i, s)
+        if sign_s == 0.0:
+            continue
+        for j in range(1, len(b) - 1):
+            sign_t = _fan_triangle(b, j, t)
+            if sign_t == 0.0:
+                continue
+            count = _clip_convex(s, t, out, scratch)
+            if count > 2:
+                total += sign_s * sign_t * abs(signed_area(out[:count]))
+    return max(total, 0.0)
+
+
+@njit(cache=True)
+def _fan_triangle(points: FloatArray, i: int, triangle: FloatArray) -> float:
+    """Write triangle (0, i, i+1) clockwise; return +1, -1 (it was the other way round) or 0 (it is flat)."""
+    triangle[0], triangle[1], triangle[2] = points[0], points[i], points[i + 1]
+    area = signed_area(triangle)
+    if area < 0:
+        triangle[1], triangle[2] = points[i + 1], points[i]
+    return float(np.sign(area))
+
+
+@njit(cache=True)
+def _pairwise_intersection(
+    points_a: FloatArray, offsets_a: NDArray[np.int64], points_b: FloatArray, offsets_b: NDArray[np.int64]
+) -> FloatArray:
+    n, m = len(offsets_a) - 1, len(offsets_b) - 1
+    result = np.zeros((n, m))
+    boxes_a, boxes_b = _boxes(points_a, offsets_a), _boxes(points_b, offsets_b)
+    for i in range(n):
+        for j in range(m):
+            if (
+                boxes_a[i, 0] < boxes_b[j, 2]
+                and boxes_b[j, 0] < boxes_a[i, 2]
+                and boxes_a[i, 1] < boxes_b[j, 3]
+                and boxes_b[j, 1] < boxes_a[i, 3]
+            ):
+                result[i, j] = intersection_area(
+                    points_a[offsets_a[i] : offsets_a[i + 1]], points_b[offsets_b[j] : offsets_b[j + 1]]
+                )
+    return result
+
+
+@njit(cache=True)
+def _boxes(points: FloatArray, offsets: NDArray[np.int64]) -> FloatArray:
+    boxes = np.empty((len(offsets) - 1, 4))
+    for i in range(len(offsets) - 1):
+        part = points[offsets[i] : offsets[i + 1]]
+        boxes[i, 0], boxes[i, 1] = part[:, 0].min(), part[:, 1].min()
+        boxes[i, 2], boxes[i, 3] = part[:, 0].max(), part[:, 1].max()
+    return boxes
+
+
+@njit(cache=True)
+def _prepare(points: FloatArray, offsets: NDArray[np.int64]) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Clockwise copies, areas and validity of ragged polygons."""
+    clockwise = points.copy()
+    n = len(offsets) - 1
+    areas, valid = np.empty(n), np.empty(n, dtype=np.bool_)
+    for i in range(n):
+        part = points[offsets[i] : offsets[i + 1]]
+        area = signed_area(part)
+        areas[i], valid[i] = abs(area), is_valid(part)
+        if area < 0:
+            clockwise[offsets[i] : offsets[i + 1]] = part[::-1]
+    return clockwise, areas, valid
+
+
+def pack(polygons: Sequence[ArrayLike]) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Ragged polygons as points (P, 2) float64 and offsets (n + 1,): item i is ``points[offsets[i]:offsets[i+1]]``."""
+    arrays = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons]
+    offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
+    np.cumsum([len(a) for a in arrays], out=offsets[1:])
+    return (np.concatenate(arrays) if arrays else np.empty((0, 2))), offsets
+
+
+@njit(cache=True)
+def overlaps(
+    points_a: FloatArray, offsets_a: NDArray[np.int64], points_b: FloatArray, offsets_b: NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_], NDArray[np.bool_]]:
+    """All pairs of two ragged lists of polygons (see ``pack``).
+
+    Returns:
+        Common areas (n, m), areas (n,) and (m,) in square pixels, and which polygons are valid (n,) and (m,).
+        Rows and columns of invalid polygons carry no meaning.
+    """
+    a, areas_a, valid_a = _prepare(points_a, offsets_a)
+    b, areas_b, valid_b = _prepare(points_b, offsets_b)
+    return _pairwise_intersection(a, offsets_a, b, offsets_b), areas_a, areas_b, valid_a, valid_b
+
+
+def iou(a: ArrayLike, b: ArrayLike) -> float:
+    """Intersection over union of two simple polygons, 0 to 1."""
+    common, area_a, area_b, _, _ = overlaps(*pack([a]), *pack([b]))
+    union = area_a[0] + area_b[0] - common[0, 0]
+    return float(common[0, 0] / union) if union > 0 else 0.0

@@ -1,0 +1,183 @@
+"""Detection precision, recall and hmean at an IoU threshold, with don't-care regions.
+
+The protocol of ICDAR 2015 (Karatzas et al. 2015, task 4.1): a detection that lies for more than half of its own area in
+one don't-care region is set aside; ground truth and detections are matched one to one, greedily in file order, where
+their IoU exceeds the threshold. Self-crossing and flat polygons cannot be judged: as in the reference implementation they
+take part in no count, but they are counted apart so that nobody has to guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+
+from ocrsdk import geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The counts of one image."""
+
+    matched: int
+    gt_cared: int
+    det_cared: int
+    pairs: tuple[tuple[int, int], ...] = ()
+    """(ground truth, detection) indices that were matched."""
+    det_ignored: tuple[int, ...] = ()
+    """Detections set aside because they lie in a don't-care region."""
+    invalid_gt: int = 0
+    invalid_det: int = 0
+
+    @property
+    def recall(self) -> float:
+        """Matched share of the ground truth; 1 when there is none."""
+        return self.matched / self.gt_cared if self.gt_cared else 1.0
+
+    @property
+    def precision(self) -> float:
+        """Matched share of the detections; without any, 1 if there was nothing to find, else 0."""
+        if self.gt_cared == 0:
+            return 0.0 if self.det_cared else 1.0
+        return self.matched / self.det_cared if self.det_cared else 0.0
+
+    @property
+    def hmean(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return _harmonic(self.precision, self.recall)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Counts summed over images, and the ratios of the sums (0 where the denominator is 0)."""
+
+    precision: float
+    recall: float
+    hmean: float
+    matched: int
+    gt_cared: int
+    det_cared: int
+    images: int
+    invalid_gt: int = 0
+    invalid_det: int = 0
+    per_image: tuple[ImageScore, ...] = field(default=(), repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, without the per-image part."""
+        record = asdict(self)
+        del record["per_image"]
+        return record
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+@njit(cache=True)
+def _match(
+    common: NDArray[np.float64],
+    area_g: NDArray[np.float64],
+    area_d: NDArray[np.float64],
+    judged_g: NDArray[np.bool_],
+    ignored_g: NDArray[np.bool_],
+    valid_d: NDArray[np.bool_],
+    iou_threshold: float,
+    area_threshold: float,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The detection of each ground truth (-1 for none) and the detections set aside.
+
+    Takes arrays only and calls no compiled function of another file: numba's disk cache notices edits of one file alone.
+    """
+    n, m = common.shape
+    partner = np.full(n, -1, dtype=np.int64)
+    aside = np.zeros(m, dtype=np.bool_)
+    for j in range(m):
+        for i in range(n):
+            if ignored_g[i] and valid_d[j] and common[i, j] / area_d[j] > area_threshold:
+                aside[j] = True
+                break
+    taken = aside.copy()
+    for i in range(n):
+        if not judged_g[i]:
+            continue
+        for j in range(m):
+            if taken[j] or not valid_d[j]:
+                continue
+            if common[i, j] / (area_g[i] + area_d[j] - common[i, j]) > iou_threshold:
+                partner[i], taken[j] = j, True
+                break
+    return partner, aside
+
+
+class HmeanMetric:
+    """Accumulates image scores: ``update`` per image, ``compute`` for the total, ``reset`` to start over.
+
+    Args:
+        iou_threshold: A pair counts when its IoU is strictly greater.
+        area_threshold: A detection is set aside when more than this share of it lies in one don't-care region.
+    """
+
+    def __init__(self, iou_threshold: float = 0.5, area_threshold: float = 0.5) -> None:
+        self.iou_threshold = iou_threshold
+        self.area_threshold = area_threshold
+        self._images: list[ImageScore] = []
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._images.clear()
+
+    def update(
+        self, truth: Sequence[ArrayLike], ignore: ArrayLike, detections: Sequence[ArrayLike]
+    ) -> ImageScore:
+        """Score one image.
+
+        Args:
+            truth: Ground-truth polygons, (N, 2) each.
+            ignore: (n,) don't-care flags of ``truth``.
+            detections: Detected polygons in the same pixels, (M, 2) each.
+        """
+        flags = np.asarray(ignore, dtype=np.bool_).reshape(-1)
+        if len(flags) != len(truth):
+            raise ValueError(f"{len(truth)} ground-truth polygons, but {len(flags)} ignore flags")
+        common, area_g, area_d, valid_g, valid_d = geometry.overlaps(*geometry.pack(truth), *geometry.pack(detections))
+        judged, ignored = valid_g & ~flags, valid_g & flags
+        partner, aside = _match(
+            common, area_g, area_d, judged, ignored, valid_d, self.iou_threshold, self.area_threshold
+        )
+        score = ImageScore(
+            matched=int((partner >= 0).sum()),
+            gt_cared=int(judged.sum()),
+            det_cared=int((~aside & valid_d).sum()),
+            pairs=tuple((int(i), int(partner[i])) for i in np.flatnonzero(partner >= 0)),
+            det_ignored=tuple(int(j) for j in np.flatnonzero(aside)),
+            invalid_gt=int((~valid_g).sum()),
+            invalid_det=int((~valid_d).sum()),
+        )
+        self._images.append(score)
+        return score
+
+    def compute(self) -> Score:
+        """The score over all images since the last ``reset``."""
+        matched = sum(i.matched for i in self._images)
+        gt_cared = sum(i.gt_cared for i in self._images)
+        det_cared = sum(i.det_cared for i in self._images)
+        precision = matched / det_cared if det_cared else 0.0
+        recall = matched / gt_cared if gt_cared else 0.0
+        return Score(
+            precision=precision,
+            recall=recall,
+            hmean=_harmonic(precision, recall),
+            matched=matched,
+            gt_cared=gt_cared,
+            det_cared=det_cared,
+            images=len(self._images),
+            invalid_gt=sum(i.invalid_gt for i in self._images),
+            invalid_det=sum(i.invalid_det for i in self._images),
+            per_image=tuple(self._images),
+        )

@@ -1,0 +1,124 @@
+"""DBNet (Liao et al. 2020) and DBNet++ (Liao et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ocrsdk.errors import CheckpointError, SettingsError, nearest
+from ocrsdk.models.mobilenet import MobileNet
+from ocrsdk.models.neck import FPN, DBHead
+from ocrsdk.models.resnet import resnet18, resnet50
+
+MODELS = ("dbnet", "dbnet++")
+BACKBONES = {"mobilenet": (MobileNet, 64), "resnet18": (resnet18, 256), "resnet50": (resnet50, 256)}
+"""Name -> constructor, channels of the neck."""
+
+STRIDE = 32
+"""Image sides must be multiples of this many pixels."""
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class DBNetOutput(NamedTuple):
+    """Logits: apply a sigmoid for maps."""
+
+    prob_logits: Tensor
+    """(B, 1, H, W)."""
+    thresh_logits: Tensor | None
+    """(B, 1, H, W) while training, else None: inference needs only the probability map."""
+
+
+@dataclass(frozen=True)
+class DBNetConfig:
+    """What decides the architecture; stored in every checkpoint."""
+
+    name: str = "dbnet"
+    """``dbnet``, or ``dbnet++`` with adaptive scale fusion."""
+    backbone: str = "mobilenet"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+class DBNet(nn.Module):
+    """Backbone, feature pyramid, probability and threshold heads.
+
+    Args:
+        config: The architecture.
+
+    Raises:
+        SettingsError: The model or the backbone is unknown.
+    """
+
+    def __init__(self, config: DBNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DBNetConfig()
+        for kind, name, known in (("model", self.config.name, MODELS), ("backbone", self.config.backbone, BACKBONES)):
+            if name not in known:
+                raise SettingsError(f"no {kind} named {name!r}. There are: {', '.join(known)}.{nearest(name, known)}")
+        build, neck_channels = BACKBONES[self.config.backbone]
+        self.backbone = build()
+        self.neck = FPN(self.backbone.channels, neck_channels, adaptive_fusion=self.config.name == "dbnet++")
+        self.prob_head = DBHead(neck_channels)
+        self.thresh_head = DBHead(neck_channels)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.apply(_initialise)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, image: Tensor) -> DBNetOutput:
+        """Logits of a batch.
+
+        Args:
+            image: (B, 3, H, W) RGB, 0 to 255, uint8 or float; H and W multiples of 32.
+        """
+        fused = self.neck(self.backbone((image - self.mean) / self.std))
+        return DBNetOutput(self.prob_head(fused), self.thresh_head(fused) if self.training else None)
+
+    def load_backbone(self, path: Path) -> None:
+        """Load backbone weights from a local state dict with torchvision's or timm's names.
+
+        Only the classifier (``fc.*``) may be left over, and only batch counters may be missing.
+
+        Raises:
+            CheckpointError: The file cannot be read, or its keys or shapes differ; the message lists them.
+        """
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+            raise CheckpointError(f"{path}: not a state dict that can be loaded safely ({_first_line(error)})") from error
+        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+            raise CheckpointError(f"{path}: expected a state dict (names to tensors); export it with torch.save(m.state_dict())")
+        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+        own = self.backbone.state_dict()
+        missing = sorted(k for k in own.keys() - state.keys() if not k.endswith("num_batches_tracked"))
+        unexpected = sorted(state.keys() - own.keys())
+        shapes = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+        if missing or unexpected or shapes:
+            differences = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+            listed = "; ".join(f"{kind}: {_some(keys)}" for kind, keys in differences.items() if keys)
+            raise CheckpointError(f"{path}: not the weights of {self.config.backbone!r}. Keys {listed}")
+        self.backbone.load_state_dict(state, strict=False)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _some(keys: list[str], most: int = 4) -> str:
+    rest = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + rest
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

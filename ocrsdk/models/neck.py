@@ -1,0 +1,71 @@
+"""From four feature maps to one at stride 4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ocrsdk.models.layers import conv_bn_relu
+
+
+class FPN(nn.Module):
+    """Feature pyramid (Lin et al. 2017) whose levels are reduced, brought to stride 4 and concatenated, as in DB.
+
+    Args:
+        in_channels: Channels of the four maps, finest first.
+        channels: Channels of the result; each level gives a quarter.
+        adaptive_fusion: Weigh the levels by DBNet++'s adaptive scale fusion.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, adaptive_fusion: bool = False) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=False) for c in in_channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels // 4, 3, padding=1, bias=False) for _ in in_channels)
+        self.fusion = AdaptiveScaleFusion(channels, len(in_channels)) if adaptive_fusion else None
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Four maps, finest first -> (B, channels, H / 4, W / 4)."""
+        levels = [lateral(feature) for lateral, feature in zip(self.lateral, features, strict=True)]
+        for i in range(len(levels) - 2, -1, -1):
+            levels[i] = levels[i] + functional.interpolate(levels[i + 1], size=levels[i].shape[-2:])
+        levels = [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
+        size = levels[0].shape[-2:]
+        levels = levels[:1] + [functional.interpolate(level, size=size) for level in levels[1:]]
+        return torch.cat(levels, 1) if self.fusion is None else self.fusion(levels)
+
+
+class AdaptiveScaleFusion(nn.Module):
+    """Spatial attention over the levels (Liao et al. 2022, "DBNet++", section 3.3)."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        reduced = channels // 4
+        self.reduce = nn.Conv2d(channels, reduced, 3, padding=1)
+        self.spatial = nn.Sequential(
+            nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(1, 1, 1, bias=False), nn.Sigmoid()
+        )
+        self.level_weights = nn.Sequential(nn.Conv2d(reduced, levels, 1, bias=False), nn.Sigmoid())
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels of one size, (B, C / levels, H, W) each -> (B, C, H, W)."""
+        reduced = self.reduce(torch.cat(list(levels), 1))
+        attention = reduced + self.spatial(reduced.mean(1, keepdim=True))
+        weights = self.level_weights(attention)
+        return torch.cat([level * weights[:, i : i + 1] for i, level in enumerate(levels)], 1)
+
+
+class DBHead(nn.Sequential):
+    """(B, C, H / 4, W / 4) -> (B, 1, H, W) logits by two transposed convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        inner = channels // 4
+        super().__init__(
+            conv_bn_relu(channels, inner, 3),
+            nn.ConvTranspose2d(inner, inner, 2, 2),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(inner, 1, 2, 2),
+        )

@@ -1,0 +1,367 @@
+"""``Pipeline``: the only place where all parts meet."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocrsdk import plugins, run_folder
+from ocrsdk.errors import CheckpointError, DataError, SettingsError, TrainingError
+from ocrsdk.results import EvaluationResult, FitResult, Plan
+from ocrsdk.settings import Settings
+
+if TYPE_CHECKING:
+    from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.data.datamodule import DetectionDataModule
+    from ocrsdk.data.dataset import DataReport, Progress
+    from ocrsdk.inference import Detector
+    from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.settings_sources import Layers
+    from ocrsdk.training.module import DetectionModule
+    from ocrsdk.types import Annotation, PageDetections
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Everything that a run is built from; nothing has been written yet."""
+
+    module: DetectionModule
+    datamodule: DetectionDataModule
+    strategy: PrecisionStrategy
+    loggers: list[LoggerFactory]
+    cache: CacheBackend
+    device: str
+    train_report: DataReport
+    val_report: DataReport
+
+
+class Pipeline:
+    """Train, evaluate and run a text detector.
+
+    >>> from ocrsdk import Pipeline, Settings
+    >>> pipeline = Pipeline(Settings(trainer={"max_time": "10m"}))  # doctest: +SKIP
+    >>> result = pipeline.fit("receipts")  # doctest: +SKIP
+    >>> pages = pipeline.predict(["scan.jpg"])  # doctest: +SKIP
+
+    Args:
+        settings: All settings; the defaults if None. The environment and files are read by ``Settings.load`` only.
+        progress: Wraps long loops over files, for a progress bar: ``progress(paths, total)``.
+        layers: Where each setting came from, to be written into the run folder.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, progress: Progress | None = None, layers: Layers | None = None
+    ) -> None:
+        self.settings = settings or Settings()
+        self._progress, self._layers = progress, layers
+        self._detector: Detector | None = None
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: Path | str, postprocess: dict[str, Any] | None = None, *, progress: Progress | None = None
+    ) -> Pipeline:
+        """A pipeline that evaluates and predicts with trained weights.
+
+        Args:
+            path: A checkpoint file, for instance ``runs/.../checkpoints/best.ckpt``.
+            postprocess: Values that replace the checkpoint's, by name (``{"unclip_ratio": 2.0}``).
+            progress: As for the constructor.
+
+        Raises:
+            CheckpointError: The file is missing, damaged, unsafe, or of another architecture.
+        """
+        from ocrsdk.inference import Detector
+        from ocrsdk.training.trainer import device_kind
+
+        pipeline = cls(progress=progress)
+        pipeline._detector = Detector.load(path, device_kind("auto"), postprocess)
+        return pipeline
+
+    # ---------------------------------------------------------------- training
+
+    def fit(self, data: Path | str | None = None, resume: Path | str | None = None) -> FitResult:
+        """Train on ``data``; afterwards the pipeline holds the best weights.
+
+        Args:
+            data: Folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``; ``settings.data.root`` if None.
+            resume: A run folder: continue that run in it.
+
+        Raises:
+            OcrsdkError: Bad settings, data, plug-ins or checkpoints; before anything is written, where that can be known.
+        """
+        from ocrsdk.training.signals import StopSignals
+        from ocrsdk.training.trainer import build_trainer
+
+        checkpoint = self._resumable(Path(resume)) if resume is not None else None
+        parts = self._build(data)
+        settings = self.settings
+        folder = Path(resume) if resume is not None else run_folder.choose(settings)
+        if checkpoint is None:
+            run_folder.create(folder)
+            run_folder.write_settings(folder, settings, self._layers)
+        val_annotations = parts.datamodule.val.annotations
+        built = build_trainer(settings, folder, parts.strategy, self._loggers(parts, folder, checkpoint), val_annotations)
+        trainer, module = built.trainer, parts.module
+        start, before = time.monotonic(), _step_of(checkpoint)
+        with StopSignals(built.limits.request_stop) as signals, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
+            warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+            trainer.fit(module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+        parts.cache.close()
+        if trainer.global_step == before and signals.received is None:
+            raise TrainingError(
+                f"0 steps were made: {folder} is at step {before} and its limits are reached. "
+                "Give it more: --epochs or --max-time"
+            )
+        best = built.checkpoints.best_path
+        result = FitResult(
+            run_dir=folder,
+            status="stopped" if signals.received else "finished",
+            epochs=trainer.current_epoch,
+            steps=trainer.global_step,
+            seconds=time.monotonic() - start,
+            best_hmean=built.checkpoints.best_hmean if best.exists() else None,
+            score=module.score,
+            best_checkpoint=best if best.exists() else None,
+            last_checkpoint=built.checkpoints.last_path,
+            overlays=folder / "overlays" if (folder / "overlays").is_dir() else None,
+            signal=signals.received.name if signals.received else None,
+        )
+        if result.best_checkpoint is not None:
+            self._detector = Pipeline.from_checkpoint(result.best_checkpoint)._detector
+        return result
+
+    def plan(self, data: Path | str | None = None) -> Plan:
+        """Build everything, make one real step, and say what ``fit`` would do. Nothing is written.
+
+        Args:
+            data: As for ``fit``.
+        """
+        from pytorch_lightning import Trainer
+
+        from ocrsdk.training.memory import peak_memory
+        from ocrsdk.training.trainer import OneStep
+
+        parts = self._build(data)
+        one = OneStep()
+        kwargs = parts.strategy.trainer_kwargs()
+        trainer = Trainer(
+            accelerator=parts.device, devices=1, max_steps=1, limit_val_batches=0, logger=False, callbacks=[one],
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            use_distributed_sampler=False, **kwargs,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            trainer.fit(parts.module, parts.datamodule)
+        parts.cache.close()
+        settings, data_module = self.settings, parts.datamodule
+        steps_per_epoch = -(-len(data_module.train) // data_module.batch_size)
+        return Plan(
+            model=f"{settings.model.name} on {settings.model.backbone}",
+            parameters=sum(p.numel() for p in parts.module.model.parameters()),
+            train_pages=parts.train_report.images,
+            train_regions=parts.train_report.instances,
+            val_pages=parts.val_report.images,
+            batch_size=data_module.batch_size,
+            steps_per_epoch=steps_per_epoch,
+            steps=steps_per_epoch * settings.trainer.epochs,
+            device=parts.device,
+            precision=parts.strategy.name,
+            cache=parts.cache.name,
+            cache_version=parts.cache.location.version,
+            loggers=[logger.name for logger in parts.loggers],
+            loss=one.loss,
+            step_seconds=one.seconds,
+            peak_memory_bytes=peak_memory(parts.device),
+            skipped=[*parts.train_report.skipped, *parts.val_report.skipped],
+        )
+
+    def _build(self, data: Path | str | None) -> _Parts:
+        """Check and build everything, cheap checks first; writes nothing."""
+        import torch
+
+        from ocrsdk.data.datamodule import DetectionDataModule, choose_workers
+        from ocrsdk.data.dataset import EvalDataset, TrainDataset, load_annotations
+        from ocrsdk.data.source import ImageSource
+        from ocrsdk.data.targets import TargetSpec
+        from ocrsdk.data.transforms import EvalTransform, TrainTransform
+        from ocrsdk.losses import DBLoss
+        from ocrsdk.models.dbnet import DBNet, DBNetConfig
+        from ocrsdk.models.postprocess import PostProcessor
+        from ocrsdk.training.checkpoint import make_passport
+        from ocrsdk.training.module import DetectionModule
+        from ocrsdk.training.optimizers import OptimizerSpec
+        from ocrsdk.training.trainer import device_kind
+
+        settings = self.settings
+        device = device_kind(settings.trainer.accelerator)
+        strategy = self._strategy(device)
+        loggers = self._logger_factories()
+        cache = open_cache(settings)
+        workers = choose_workers(settings.data.workers)
+        if settings.augment.scale_min > settings.augment.scale_max:
+            raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
+        root = Path(data) if data is not None else settings.data.root
+        if root is None:
+            raise SettingsError("no data folder given. Try: ocrsdk train DATA")
+        self.settings = settings = settings.model_copy(
+            update={"data": settings.data.model_copy(update={"root": root})}
+        )
+        folders = _split_folders(root, settings)
+        policies = (settings.data.on_bad_sample, settings.data.outside, settings.data.verify)
+        (train, train_report), (val, val_report) = (load_annotations(f, *policies, self._progress) for f in folders)
+        for report in (train_report, val_report):
+            _tell(report)
+
+        torch.manual_seed(settings.seed)
+        config = DBNetConfig(settings.model.name, settings.model.backbone)
+        model = DBNet(config)
+        if settings.model.backbone_weights is not None:
+            model.load_backbone(settings.model.backbone_weights)
+        page = EvalTransform(settings.data.image_size, settings.data.max_side)
+        augment = settings.augment
+        crop = TrainTransform(
+            settings.data.crop, (augment.scale_min, augment.scale_max), augment.rotate, augment.flip, augment.jitter, page
+        )
+        source = ImageSource(cache)
+        targets = TargetSpec(**settings.targets.model_dump())
+        datamodule = DetectionDataModule(
+            TrainDataset(train, crop, targets, settings.seed, source),
+            EvalDataset(val, page, source),
+            settings.data.batch_size,
+            workers,
+            settings.seed,
+        )
+        postprocessor = PostProcessor(**settings.postprocess.model_dump())
+        passport = make_passport(config, asdict(page), asdict(postprocessor), settings.model_dump(mode="json"))
+        optimizer = OptimizerSpec(**settings.optimizer.model_dump())
+        module = DetectionModule(model, DBLoss(**settings.loss.model_dump()), postprocessor, optimizer, passport)
+        return _Parts(module, datamodule, strategy, loggers, cache, device, train_report, val_report)
+
+    def _strategy(self, device: str) -> PrecisionStrategy:
+        given = self.settings.precision
+        cls = plugins.precision_strategy(given.strategy)
+        strategy = cls(cls.check_options(given.options, "precision.options"))
+        strategy.check(device)
+        return strategy
+
+    def _logger_factories(self) -> list[LoggerFactory]:
+        given = self.settings.logging
+        for name in given.options.keys() - set(given.loggers):
+            raise SettingsError(f"logging.options.{name}: {name!r} is not among logging.loggers ({', '.join(given.loggers)})")
+        factories = []
+        for name in given.loggers:
+            cls = plugins.logger(name)
+            factories.append(cls(cls.check_options(given.options.get(name, {}), f"logging.options.{name}")))
+        return factories
+
+    def _loggers(self, parts: _Parts, folder: Path, checkpoint: Path | None) -> list[Any]:
+        from ocrsdk.loggers.base import RunInfo
+
+        run = RunInfo(folder, self.settings.name, self.settings.model_dump(mode="json"), checkpoint is not None)
+        return [logger for factory in parts.loggers if (logger := factory.build(run)) is not None]
+
+    def _resumable(self, run: Path) -> Path:
+        """The checkpoint of ``run``, if these settings can go on from it."""
+        from ocrsdk.training.checkpoint import read_checkpoint
+
+        path = run_folder.last_checkpoint(run)
+        trained = read_checkpoint(path)["ocrsdk"]["model"]
+        asked = {"name": self.settings.model.name, "backbone": self.settings.model.backbone}
+        if trained != asked:
+            raise CheckpointError(f"{path}: a checkpoint of {trained}, but the settings ask for {asked}")
+        return path
+
+    # ------------------------------------------------------ evaluation, inference
+
+    def evaluate(self, data: Path | str | None = None) -> EvaluationResult:
+        """Score on annotated pages, ICDAR protocol at IoU 0.5.
+
+        Args:
+            data: A data folder (its ``val/`` is taken, if there is one) or a folder of ``images/`` and ``labels/``.
+        """
+        from ocrsdk.data.dataset import load_annotations
+
+        detector = self._trained()
+        root = Path(data) if data is not None else self.settings.data.root
+        if root is None:
+            raise SettingsError("no data folder given. Try: ocrsdk evaluate CHECKPOINT DATA")
+        val = root / self.settings.data.val
+        policies = (self.settings.data.on_bad_sample, self.settings.data.outside, "header")
+        annotations, report = load_annotations(val if val.is_dir() else root, *policies)  # type: ignore[arg-type]
+        _tell(report)
+        wrapped: Iterable[Annotation] = annotations
+        if self._progress is not None:
+            paths = self._progress((a.image for a in annotations), len(annotations))
+            wrapped = (annotation for annotation, _ in zip(annotations, paths, strict=True))
+        result = detector.evaluate(wrapped)
+        return EvaluationResult(result.score, result.pages, report)
+
+    def predict(self, images: Iterable[Path | str]) -> list[PageDetections]:
+        """Text in each image file; polygons in pixels of the upright original."""
+        return list(self.iter_predict(images))
+
+    def iter_predict(self, images: Iterable[Path | str]) -> Iterator[PageDetections]:
+        """``predict``, one page at a time."""
+        detector = self._trained()
+        for image in images:
+            yield detector.detect_file(Path(image))
+
+    def _trained(self) -> Detector:
+        if self._detector is None:
+            raise CheckpointError("no trained weights: call fit(), or use Pipeline.from_checkpoint(path)")
+        return self._detector
+
+
+def open_cache(settings: Settings) -> CacheBackend:
+    """The cache that ``settings`` describe: the one place where a cache is opened.
+
+    Raises:
+        PluginError: There is no such backend.
+        SettingsError: An option is wrong.
+    """
+    from ocrsdk.cache.base import CacheLocation
+    from ocrsdk.data.source import image_version
+
+    given = settings.cache
+    cls = plugins.cache_backend(given.backend)
+    options = cls.check_options(given.options, "cache.options")
+    return cls(CacheLocation(given.dir.expanduser(), image_version()), options)
+
+
+def _split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
+    """The training and the validation folder."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {root}")
+    folders = (root / settings.data.train, root / settings.data.val)
+    for folder, key in zip(folders, ("train", "val"), strict=True):
+        if not folder.is_dir():
+            flat = " This folder holds pages itself: name it for both with --set data.train=. --set data.val=." * (
+                (root / "images").is_dir()
+            )
+            raise DataError(f"{root}: no {folder.name}/ in it; expected train/ and val/, or set data.{key}.{flat}")
+    return folders
+
+
+def _tell(report: DataReport) -> None:
+    from ocrsdk.logs import get_logger
+
+    log = get_logger(__name__)
+    for message in report.skipped:
+        log.warning("sample skipped", reason=message)
+    if report.outside:
+        log.warning("text reaches beyond its page", folder=str(report.root), regions=len(report.outside), first=report.outside[0])
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    from ocrsdk.training.checkpoint import read_checkpoint
+
+    return int(read_checkpoint(checkpoint)["global_step"])

@@ -1,0 +1,55 @@
+"""What the three kinds of plug-in classes share: a name, a summary, checked options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ocrsdk.errors import SettingsError, nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+class Plugin:
+    """Base of cache backends, precision strategies and loggers.
+
+    A subclass sets ``name`` and ``summary``. If it takes options, it nests a pydantic model named ``Options``; the validated
+    model is then ``self.options``.
+    """
+
+    name: ClassVar[str]
+    """What users type: lower case, digits and dashes."""
+    summary: ClassVar[str]
+    """One line for ``ocrsdk plugins list``."""
+    Options: ClassVar[type[BaseModel] | None] = None
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        self.options: Any = options if options is not None or self.Options is None else self.Options()
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any], where: str) -> BaseModel | None:
+        """The validated ``Options`` of ``given``; None for a class without options.
+
+        Args:
+            given: Option names and values, as they stand in the settings.
+            where: The settings key that holds them, for the error.
+
+        Raises:
+            SettingsError: An option is unknown or has a wrong value.
+        """
+        known = list(cls.Options.model_fields) if cls.Options else []
+        for key in given:
+            if key not in known:
+                listed = f"Its options: {', '.join(known)}.{nearest(key, known)}" if known else "It has no options."
+                raise SettingsError(f"{where}.{key}: {cls.name!r} has no such option. {listed}")
+        if cls.Options is None:
+            return None
+        from pydantic import ValidationError
+
+        try:
+            return cls.Options.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise SettingsError(f"{where}.{key}: {first['msg']} (found {first['input']!r})") from None

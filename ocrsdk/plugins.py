@@ -1,0 +1,207 @@
+"""Find, load and look up plug-ins; a broken one is remembered and shown, and never takes anything else down.
+
+pluggy's own ``load_setuptools_entrypoints`` stops at the first broken plug-in, drops duplicate names in silence, and one
+raising hook aborts the call for all. So entry points are loaded one by one, and each hook implementation is called alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Literal, cast
+
+import pluggy
+
+from ocrsdk import hookspecs
+from ocrsdk.errors import PluginError, nearest
+from ocrsdk.plugin_base import Plugin
+
+if TYPE_CHECKING:
+    from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.precision.base import PrecisionStrategy
+
+Kind = Literal["cache backend", "precision strategy", "logger"]
+State = Literal["ok", "failed", "disabled"]
+
+HOOKS: dict[Kind, str] = {
+    "cache backend": "ocrsdk_register_cache_backends",
+    "precision strategy": "ocrsdk_register_precision_strategies",
+    "logger": "ocrsdk_register_loggers",
+}
+
+
+@dataclass
+class PluginRecord:
+    """One entry point of the group ``ocrsdk``, and what became of it."""
+
+    name: str
+    distribution: str
+    version: str
+    state: State = "ok"
+    reason: str = ""
+    """Why it failed or is disabled."""
+    load_ms: float = 0.0
+    provides: list[tuple[Kind, str, str]] = field(default_factory=list)
+    """(kind, name, summary) of each class that it registered."""
+
+    def fail(self, reason: str) -> None:
+        """Mark as failed; the first reason stands."""
+        if self.state == "ok":
+            self.state, self.reason = "failed", reason
+
+
+class Plugins:
+    """The plug-ins of one environment.
+
+    Args:
+        points: Entry points to load, in order.
+        disabled: Entry-point or distribution names that are not imported. ``{"*"}`` leaves only the built-ins.
+    """
+
+    def __init__(self, points: Iterable[EntryPoint], disabled: frozenset[str] = frozenset()) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._classes: dict[Kind, dict[str, type[Plugin]]] = {}
+        self.records: list[PluginRecord] = []
+        for point in points:
+            self._load(point, disabled)
+
+    def _load(self, point: EntryPoint, disabled: frozenset[str]) -> None:
+        distribution = point.dist.name if point.dist else "unknown"
+        record = PluginRecord(point.name, distribution, point.dist.version if point.dist else "")
+        is_builtin = point.value == "ocrsdk.builtin_plugins"
+        twin = next((r for r in self.records if r.name == point.name), None)
+        self.records.append(record)
+        if {point.name, distribution} & disabled or ("*" in disabled and not is_builtin):
+            record.state, record.reason = "disabled", "by OCRSDK_DISABLED_PLUGINS or OCRSDK_PLUGINS=off"
+            return
+        if twin:
+            record.fail(f"the entry-point name {point.name!r} is taken by {twin.distribution} {twin.version}")
+            return
+        start = time.perf_counter()
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a print at import must not spoil --json
+                module = point.load()
+            self._manager.register(module, point.name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: a plug-in may call sys.exit at import
+            record.fail(_reason(error))
+        else:
+            unknown = [
+                impl.function.__name__
+                for caller in self._manager.get_hookcallers(module) or []
+                if not caller.has_spec()
+                for impl in caller.get_hookimpls()
+                if impl.plugin_name == point.name
+            ]
+            if unknown:
+                self._manager.unregister(name=point.name)
+                record.fail(f"implements unknown hook {unknown[0]}.{nearest(unknown[0], HOOKS.values())}")
+        record.load_ms = (time.perf_counter() - start) * 1000
+
+    def classes(self, kind: Kind) -> dict[str, type[Plugin]]:
+        """Name -> class of everything registered for ``kind``; each hook is called once."""
+        if kind not in self._classes:
+            self._classes[kind] = found = {}
+            for impl in getattr(self._manager.hook, HOOKS[kind]).get_hookimpls():
+                record = next(r for r in self.records if r.name == impl.plugin_name)
+                start = time.perf_counter()
+                try:
+                    with contextlib.redirect_stdout(sys.stderr):
+                        classes = list(_checked(impl.function(), kind))
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as above
+                    record.fail(_reason(error))
+                    continue
+                finally:
+                    record.load_ms += (time.perf_counter() - start) * 1000
+                for cls in classes:
+                    if cls.name in found:
+                        record.fail(f"the {kind} name {cls.name!r} is taken by {found[cls.name].__module__}")
+                    else:
+                        found[cls.name] = cls
+                        record.provides.append((kind, cls.name, cls.summary))
+        return self._classes[kind]
+
+    def look_up(self, kind: Kind, name: str) -> type[Plugin]:
+        """The class registered for ``kind`` under ``name``.
+
+        Raises:
+            PluginError: There is none; the message lists what there is and what failed to load.
+        """
+        found = self.classes(kind)
+        if name in found:
+            return found[name]
+        failed = [r for r in self.records if r.state == "failed"]
+        broken = ""
+        if failed:
+            listed = "; ".join(f"{r.distribution} {r.version} ({r.reason})" for r in failed)
+            broken = f" {len(failed)} plug-in{'s' * (len(failed) > 1)} failed to load: {listed}."
+        installed = ", ".join(sorted(found)) or "none"
+        raise PluginError(
+            f"no {kind} named {name!r}. Installed: {installed}.{nearest(name, found)}{broken} See: ocrsdk plugins list"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _checked(result: object, kind: Kind) -> Iterable[type[Plugin]]:
+    if not isinstance(result, list | tuple):
+        raise TypeError(f"{HOOKS[kind]} returned {type(result).__name__}, expected a list of classes")
+    for cls in result:
+        if not (isinstance(cls, type) and issubclass(cls, _base(kind))):
+            raise TypeError(f"{HOOKS[kind]} returned {cls!r}, which is no subclass of {_base(kind).__name__}")
+        for attribute in ("name", "summary"):
+            if not isinstance(getattr(cls, attribute, None), str):
+                raise TypeError(f"{cls.__name__} has no {attribute}")
+        yield cls
+
+
+def _base(kind: Kind) -> type[Plugin]:
+    if kind == "cache backend":
+        from ocrsdk.cache.base import CacheBackend
+
+        return CacheBackend
+    if kind == "precision strategy":
+        from ocrsdk.precision.base import PrecisionStrategy
+
+        return PrecisionStrategy
+    from ocrsdk.loggers.base import LoggerFactory
+
+    return LoggerFactory
+
+
+@cache
+def installed() -> Plugins:
+    """The plug-ins of this environment, loaded on the first call, the built-ins first."""
+    off = "*" if os.environ.get("OCRSDK_PLUGINS", "on").lower() in ("off", "0", "false", "no") else ""
+    names = [*os.environ.get("OCRSDK_DISABLED_PLUGINS", "").split(","), off]
+    points = sorted(entry_points(group=hookspecs.GROUP), key=lambda p: p.value != "ocrsdk.builtin_plugins")
+    return Plugins(points, frozenset(name.strip() for name in names if name.strip()))
+
+
+def cache_backend(name: str) -> type[CacheBackend]:
+    """The cache backend called ``name``."""
+    return cast("type[CacheBackend]", installed().look_up("cache backend", name))
+
+
+def precision_strategy(name: str) -> type[PrecisionStrategy]:
+    """The precision strategy called ``name``."""
+    return cast("type[PrecisionStrategy]", installed().look_up("precision strategy", name))
+
+
+def logger(name: str) -> type[LoggerFactory]:
+    """The logger called ``name``."""
+    return cast("type[LoggerFactory]", installed().look_up("logger", name))

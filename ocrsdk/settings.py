@@ -1,0 +1,281 @@
+"""Every setting: its name, type, default and meaning.
+
+A value comes from, strongest first: an override (a command-line option), the environment (``OCRSDK_TRAINER__EPOCHS``), a TOML
+or YAML file, the default. Unknown names are refused wherever they stand; ``settings_sources`` reads and checks each source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ocrsdk.settings_sources import Layers, read_layers, validated
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def _parse_duration(value: object) -> object:
+    """``90``, ``90s``, ``10m``, ``1h30m``; anything else goes on to pydantic."""
+    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value.strip().lower())):
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    return value
+
+
+def _split(value: object) -> object:
+    """``a,b`` -> ["a", "b"], so that lists can be given in the environment and on the command line."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(lambda d: f"{d.total_seconds():g}s", return_type=str),
+    Field(gt=timedelta(0)),
+]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A table of the settings file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class DataSettings(Section):
+    """Which pages, and how they become samples."""
+
+    root: Path | None = None
+    """The data folder; ``ocrsdk train DATA`` sets it."""
+    train: str = "train"
+    """Folder of the training pages, below the data folder."""
+    val: str = "val"
+    """Folder of the validation pages, below the data folder; it may be the same."""
+    image_size: Annotated[int, Field(ge=32, le=8192)] = 736
+    """Shorter side of a page in pixels, when it is evaluated; training crops are scaled relative to it."""
+    max_side: Annotated[int, Field(ge=32, le=16384)] = 2560
+    """The longer side is never made larger than this many pixels."""
+    crop: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 320
+    """Side of the square training crops in pixels, a multiple of 32."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Crops in a training batch."""
+    workers: Annotated[int, Field(ge=-1)] = -1
+    """Loader processes; 0 loads in the main process, -1 chooses by the number of CPUs."""
+    on_bad_sample: Literal["stop", "skip"] = "stop"
+    """What to do with a sample that cannot be used: stop at start-up, or leave it out, counted and listed."""
+    outside: Literal["clip", "ignore", "stop"] = "clip"
+    """Text that reaches beyond its page: cut it, make it don't-care, or stop."""
+    verify: Literal["decode", "header"] = "decode"
+    """Check every image at start-up by decoding it, or by its header and end mark only."""
+
+
+class AugmentSettings(Section):
+    """The random part of a training sample."""
+
+    scale_min: Positive = 0.7
+    """Smallest random scale; 1 is the size at evaluation."""
+    scale_max: Positive = 1.3
+    """Largest random scale."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 3.0
+    """Largest rotation in degrees, both ways."""
+    flip: Ratio = 0.0
+    """Probability of a horizontal flip."""
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Strength of the colour jitter."""
+
+
+class TargetSettings(Section):
+    """The maps that a detector learns."""
+
+    shrink_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """How far text is shrunk for the probability map."""
+    thresh_min: Ratio = 0.3
+    """Threshold map far from an outline."""
+    thresh_max: Ratio = 0.7
+    """Threshold map on an outline."""
+    min_text_size: Annotated[float, Field(ge=0)] = 8.0
+    """Text whose box in the crop is thinner than this many pixels is don't-care."""
+    distance: Literal["exact", "db"] = "exact"
+    """Distance to an outline: the true one, or the original DB code's."""
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    name: Literal["dbnet", "dbnet++"] = "dbnet"
+    """``dbnet++`` adds adaptive scale fusion."""
+    backbone: Literal["mobilenet", "resnet18", "resnet50"] = "mobilenet"
+    """``mobilenet`` is small and made for CPUs."""
+    backbone_weights: Path | None = None
+    """A local state dict for the backbone, in torchvision's or timm's naming."""
+
+
+class LossSettings(Section):
+    """DB's loss."""
+
+    bce_weight: Annotated[float, Field(ge=0)] = 5.0
+    """Weight of the balanced cross-entropy on the probability map."""
+    l1_weight: Annotated[float, Field(ge=0)] = 10.0
+    """Weight of the L1 loss on the threshold map."""
+    dice_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the dice loss on the binary map."""
+    k: Positive = 50.0
+    """Steepness of the differentiable step."""
+    negative_ratio: Positive = 3.0
+    """Hard negatives kept for each positive pixel."""
+
+
+class OptimizerSettings(Section):
+    """How weights are updated."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    """``sgd`` wants ``lr = 0.007`` and a long run."""
+    lr: Positive = 4e-3
+    """Highest learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Decay of weights, not of biases and normalisation."""
+    momentum: Ratio = 0.9
+    """For ``sgd``."""
+    schedule: Literal["cosine", "poly"] = "cosine"
+    """How the learning rate falls to zero over the run; ``poly`` has power 0.9."""
+    warmup: Ratio = 0.03
+    """Share of the run over which the learning rate rises from zero."""
+    grad_clip: Annotated[float, Field(ge=0)] = 5.0
+    """Gradients are scaled down to this norm; 0 switches it off."""
+
+
+class TrainerSettings(Section):
+    """How long, on what, and how often it is checked."""
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    """Passes over the training pages, unless ``max_time`` ends the run earlier."""
+    max_time: Duration | None = None
+    """End after this time, its last validation included: ``90s``, ``10m``, ``1h30m``. The schedule adapts to it."""
+    validations: Annotated[int, Field(ge=1)] = 4
+    """Validations in a run, evenly spread; the last one is at the end."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device kind."""
+    overlays: Annotated[int, Field(ge=0)] = 8
+    """Validation pages of which a picture is kept in the run folder."""
+
+
+class PrecisionSettings(Section):
+    """The number format."""
+
+    strategy: str = "fp32"
+    """A precision strategy; see ``ocrsdk plugins list``."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the strategy."""
+
+
+class CacheSettings(Section):
+    """The sample cache."""
+
+    backend: str = "none"
+    """A cache backend; see ``ocrsdk plugins list``."""
+    dir: Path = Path("~/.cache/ocrsdk")
+    """Folder of the cache."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the backend."""
+
+
+class LoggingSettings(Section):
+    """Where metrics go."""
+
+    loggers: Names = ("jsonl",)
+    """Loggers; see ``ocrsdk plugins list``."""
+    every_n_steps: Annotated[int, Field(ge=1)] = 10
+    """Training metrics are logged once in so many steps."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options by logger name."""
+
+
+class PostProcessSettings(Section):
+    """From probability maps to polygons."""
+
+    threshold: Ratio = 0.3
+    """A pixel is text above this probability."""
+    box_threshold: Ratio = 0.6
+    """Regions with a lower mean probability are dropped."""
+    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.5
+    """How far regions are grown back."""
+    min_side: Annotated[float, Field(ge=0)] = 3.0
+    """Regions thinner than this many pixels of the map are dropped."""
+    max_candidates: Annotated[int, Field(ge=1)] = 1000
+    """At most this many contours are looked at."""
+    shape: Literal["quad", "polygon"] = "quad"
+    """Four corners, or the outline for curved text."""
+
+
+class Settings(BaseSettings):
+    """All settings of a run."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, env_prefix="OCRSDK_")
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = "run"
+    """Name of the run; part of its folder's name."""
+    run_dir: Path | None = None
+    """The run folder; ``runs/<date>-<name>`` by default."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Everything random follows from it."""
+    data: DataSettings = Field(default_factory=DataSettings)
+    augment: AugmentSettings = Field(default_factory=AugmentSettings)
+    targets: TargetSettings = Field(default_factory=TargetSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    loss: LossSettings = Field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    trainer: TrainerSettings = Field(default_factory=TrainerSettings)
+    precision: PrecisionSettings = Field(default_factory=PrecisionSettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    postprocess: PostProcessSettings = Field(default_factory=PostProcessSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: ``load`` reads the environment itself, so that a library user gets what the code says."""
+        return (init_settings,)
+
+    @classmethod
+    def load(
+        cls,
+        config: Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Read all sources.
+
+        Args:
+            config: A TOML or YAML file.
+            overrides: Dotted names to values, e.g. ``{"trainer.epochs": 3}``.
+            environ: The environment; ``os.environ`` by default.
+
+        Raises:
+            SettingsError: A name is unknown or a value is wrong; names the file and line, the variable or the option.
+        """
+        return cls.load_with_sources(config, overrides, environ)[0]
+
+    @classmethod
+    def load_with_sources(
+        cls,
+        config: Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> tuple[Settings, Layers]:
+        """``load``, and the layers that say where each value came from."""
+        layers = read_layers(cls, config, overrides or {}, environ)
+        return validated(cls, layers), layers

@@ -1,0 +1,190 @@
+"""Where settings come from: overrides, environment, file, defaults; and the errors that name the place."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ocrsdk.errors import SettingsError, nearest
+
+if TYPE_CHECKING:
+    import yaml
+
+Model = TypeVar("Model", bound=BaseModel)
+
+ENV_PREFIX = "OCRSDK_"
+RESERVED = frozenset({"OCRSDK_PLUGINS", "OCRSDK_DISABLED_PLUGINS"})
+"""Variables with the prefix that are no settings."""
+
+
+@dataclass
+class Layers:
+    """Dotted name -> value of each source, and where exactly each value stands."""
+
+    file: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """Dotted name -> ``file:line``, variable or ``command line``, of the strongest source."""
+
+    def merged(self) -> dict[str, Any]:
+        """The strongest value of each name, as nested tables."""
+        nested: dict[str, Any] = {}
+        for name, value in {**self.file, **self.environment, **self.overrides}.items():
+            *tables, key = name.split(".")
+            table = nested
+            for part in tables:
+                table = table.setdefault(part, {})
+            table[key] = value
+        return nested
+
+    def source(self, name: str) -> str:
+        """Where the value of ``name`` came from: ``default`` if from nowhere else."""
+        return self.places.get(name, "default")
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings of a model."""
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from leaves(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def read_layers(
+    model: type[BaseModel], config: Path | None, overrides: Mapping[str, Any], environ: Mapping[str, str] | None
+) -> Layers:
+    """Read every source and check its names.
+
+    Raises:
+        SettingsError: A file cannot be read, or a name is unknown.
+    """
+    known = list(leaves(model))
+    layers = Layers()
+    if config is not None:
+        lines: dict[str, int] = {}
+        tables, lines = _read_file(config)
+        for name, value in _flatten(tables, known):
+            place = f"{config}:{lines.get(name, 1)}"
+            layers.file[_known(name, known, place)] = value
+            layers.places[name] = place
+    for variable, value in (os.environ if environ is None else environ).items():
+        if variable.startswith(ENV_PREFIX) and variable not in RESERVED:
+            name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            names = [f"{ENV_PREFIX}{k.upper().replace('.', '__')}" for k in known]
+            if not _is_known(name, known):
+                raise SettingsError(
+                    f"environment variable {variable} is no setting.{nearest(variable, [*names, *RESERVED])} "
+                    "All settings: ocrsdk config show"
+                )
+            layers.environment[name] = value
+            layers.places[name] = variable
+    for name, value in overrides.items():
+        layers.overrides[_known(name, known, "command line")] = value
+        layers.places[name] = "command line"
+    return layers
+
+
+def _is_known(name: str, known: list[str]) -> bool:
+    """A setting, or a key inside a table of plug-in options."""
+    return name in known or any(
+        name.startswith(f"{k}.") for k in known if k.rpartition(".")[2] == "options"
+    )
+
+
+def _known(name: str, known: list[str], place: str) -> str:
+    if _is_known(name, known):
+        return name
+    section = name.rpartition(".")[0]
+    siblings = [k for k in known if k.rpartition(".")[0] == section]
+    hint = nearest(name, known)
+    if not hint:  # the last part alone may be right, in another table
+        hint = nearest(name.rpartition(".")[2], [k.rpartition(".")[2] for k in known])
+    listed = f" In [{section}] there are: {', '.join(k.rpartition('.')[2] for k in siblings)}." if siblings else ""
+    raise SettingsError(f"{place}: unknown setting {name!r}.{hint}{listed} All settings: ocrsdk config show")
+
+
+def _flatten(table: Mapping[str, Any], known: list[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name not in known:
+            yield from _flatten(value, known, f"{name}.")
+        else:
+            yield name, value
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The tables of a settings file, and the line of each dotted name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 (byte {error.start})") from error
+    if path.suffix.lower() == ".toml":
+        try:
+            return tomllib.loads(text), _toml_lines(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    if path.suffix.lower() in (".yaml", ".yml"):
+        import yaml
+
+        try:
+            tables = yaml.safe_load(text) or {}
+            node = yaml.compose(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(tables, dict):
+            raise SettingsError(f"{path}: expected tables of settings, found {type(tables).__name__}")
+        return tables, dict(_yaml_lines(node))
+    raise SettingsError(f"{path}: a settings file ends in .toml, .yaml or .yml")
+
+
+def _toml_lines(text: str) -> dict[str, int]:
+    """Line of each ``key =`` under its ``[table]``; a value over several lines counts where it begins."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([\w.\-\s]+)\]", line):
+            table = header[1].replace(" ", "") + "."
+        elif key := re.match(r"\s*([\w.\-]+)\s*=", line):
+            lines.setdefault(table + key[1], number)
+    return lines
+
+
+def _yaml_lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            yield name, key.start_mark.line + 1
+            yield from _yaml_lines(value, f"{name}.")
+
+
+def validated(model: type[Model], layers: Layers) -> Model:
+    """The settings of all layers, or one line about the first wrong value.
+
+    Raises:
+        SettingsError: Names the place, the setting, what was found and what is allowed.
+    """
+    try:
+        return model(**layers.merged())
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+        found = first["input"]
+        allowed = first.get("ctx", {}).get("expected", "")
+        choices = re.findall(r"'([^']+)'", str(allowed))
+        hint = nearest(str(found), choices) if choices else ""
+        place = layers.source(name)
+        raise SettingsError(f"{place}: {name} = {found!r}: {first['msg'].lower()}.{hint}") from None

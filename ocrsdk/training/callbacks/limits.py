@@ -1,0 +1,84 @@
+"""When a run ends and when it is validated."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+
+from ocrsdk.training.module import DetectionModule
+
+_RESERVE = 1.15
+"""The last validation is expected to take this many times as long as the longest one so far."""
+
+
+class RunLimits(Callback):
+    """Ends the run in time, spreads validations evenly over it, and tells the schedule how far it is.
+
+    With a time limit, the run's progress is the larger of steps done / all steps and time spent / time limit, and the time of
+    the last validation is kept free.
+
+    Args:
+        max_seconds: Time limit from the first step on, validations included; None for none.
+        validations: Number of validations, the last one at the end.
+    """
+
+    def __init__(self, max_seconds: float | None, validations: int) -> None:
+        self.max_seconds, self.validations = max_seconds, validations
+        self._stop_requested = False
+        self._validated = 0
+        self._spent_before = 0.0
+        self._started = time.monotonic()
+        self._longest_validation = 0.0
+        self._validation_started = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self._spent_before + time.monotonic() - self._started
+
+    def request_stop(self) -> None:
+        """End the run after the current step, without a validation."""
+        self._stop_requested = True
+
+    def _progress(self, trainer: Trainer) -> float:
+        total = trainer.estimated_stepping_batches
+        done = trainer.global_step / total if total else 1.0
+        if self.max_seconds is None:
+            return done
+        usable = max(self.max_seconds - self._longest_validation * _RESERVE, 1e-9)
+        return max(done, self.elapsed() / usable)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+        module: DetectionModule = pl_module
+        module.progress = lambda: self._progress(trainer)
+        trainer.check_val_every_n_epoch = sys.maxsize
+
+    def on_train_batch_end(self, trainer: Trainer, *_args: Any) -> None:
+        """End the run when it is over; ask Lightning for a validation at the end of an epoch when one is due."""
+        progress = self._progress(trainer)
+        if progress >= 1 or self._stop_requested:
+            trainer.should_stop = True
+        due = progress >= (self._validated + 1) / self.validations - 1e-9 or trainer.should_stop
+        trainer.check_val_every_n_epoch = 1 if due and not self._stop_requested else sys.maxsize
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Time it."""
+        self._validation_started = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Count it."""
+        self._longest_validation = max(self._longest_validation, time.monotonic() - self._validation_started)
+        self._validated = max(self._validated + 1, int(min(self._progress(trainer), 1.0) * self.validations))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Time spent and validations done."""
+        return {"elapsed": self.elapsed(), "validated": self._validated, "longest": self._longest_validation}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._spent_before = state_dict["elapsed"]
+        self._validated, self._longest_validation = state_dict["validated"], state_dict["longest"]

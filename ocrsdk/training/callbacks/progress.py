@@ -1,0 +1,89 @@
+"""What a person sees while training: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ocrsdk.training.callbacks.limits import RunLimits
+from ocrsdk.training.module import DetectionModule
+from ocrsdk.types import Batch
+
+_PLAIN_EVERY = 20.0
+"""Seconds between two lines when stderr is no terminal."""
+
+
+class TrainingProgress(Callback):
+    """Shows share done, epoch, loss, images a second and the score of each validation, on stderr."""
+
+    def __init__(self, limits: RunLimits) -> None:
+        self._limits = limits
+        self._console = Console(file=sys.stderr)
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._recent: deque[tuple[float, int]] = deque(maxlen=50)
+        self._last_line = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Open the bar."""
+        self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            columns = (TextColumn("training"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
+            self._bar = Progress(*columns, TextColumn("{task.description}"), console=self._console)
+            self._task = self._bar.add_task("", total=1.0)
+            self._bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Update."""
+        now = time.monotonic()
+        self._recent.append((now, len(batch.samples)))
+        if self._bar is None and now - self._last_line < _PLAIN_EVERY:
+            return
+        module: DetectionModule = pl_module
+        progress = min(module.progress(), 1.0)
+        text = f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  loss {float(outputs['loss']):.3f}"
+        text += f"  {self._images_per_second():.1f} img/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress, description=text)
+        else:
+            self._last_line = now
+            self._say(f"{progress:4.0%}  {self._limits.elapsed():4.0f} s  {text}")
+
+    def _images_per_second(self) -> float:
+        if len(self._recent) < 2:
+            return 0.0
+        seconds = self._recent[-1][0] - self._recent[0][0]
+        return sum(count for _, count in list(self._recent)[1:]) / seconds if seconds else 0.0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Say the score."""
+        module: DetectionModule = pl_module
+        self._recent.clear()
+        if module.score is not None and not trainer.sanity_checking:
+            s = module.score
+            self._say(
+                f"validation after step {trainer.global_step}: hmean {s.hmean:.4f}  precision {s.precision:.4f}  "
+                f"recall {s.recall:.4f}"
+            )
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Close the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

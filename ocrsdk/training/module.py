@@ -1,0 +1,108 @@
+"""What Lightning trains: the steps, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning import LightningModule
+
+from ocrsdk.errors import NonFiniteError
+from ocrsdk.metrics.hmean import HmeanMetric, Score
+from ocrsdk.training.optimizers import OptimizerSpec, build_optimizer, lr_factor
+from ocrsdk.types import Batch, PageDetections
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ocrsdk.losses import DBLoss
+    from ocrsdk.models.dbnet import DBNet
+    from ocrsdk.models.postprocess import PostProcessor
+
+
+class DetectionModule(LightningModule):
+    """Trains a DBNet; validates it by hmean in original pixels.
+
+    Args:
+        model: The network; its parameters are what a checkpoint holds.
+        loss: From logits, in fp32.
+        postprocessor: From probability maps to polygons.
+        optimizer: Optimizer and schedule.
+        passport: What a checkpoint needs to be loaded without these objects: JSON-ready, see ``training.checkpoint``.
+    """
+
+    def __init__(
+        self,
+        model: DBNet,
+        loss: DBLoss,
+        postprocessor: PostProcessor,
+        optimizer: OptimizerSpec,
+        passport: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model, self.loss, self.postprocessor = model, loss, postprocessor
+        self.optimizer, self.passport = optimizer, dict(passport)
+        self.metric = HmeanMetric()
+        self.pages: list[PageDetections] = []
+        """Detections of the last validation, in the order of the data set."""
+        self.score: Score | None = None
+        """Score of the last validation."""
+        self.progress: Callable[[], float] = lambda: 0.0
+        """Share of the run that is over, 0 to 1; set by ``callbacks.limits.RunLimits``."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch of crops with target maps -> total loss."""
+        if batch.targets is None:
+            raise ValueError("a training batch needs target maps")
+        output = self.model(batch.image)
+        loss = self.loss(output.prob_logits, output.thresh_logits, batch.targets)
+        if not torch.isfinite(loss.total):
+            raise NonFiniteError(f"the loss is {float(loss.total)} at step {self.global_step} for {_names(batch)}")
+        parts = {f"train/{name}": value for name, value in zip(loss._fields[1:], loss[1:], strict=True)}
+        self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=len(batch.samples))
+        self.log_dict(parts, batch_size=len(batch.samples))
+        self._last_names = _names(batch)
+        return loss.total
+
+    def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
+        """Clip by norm; stop before the weights change if a gradient is not finite."""
+        most = self.optimizer.grad_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        if not torch.isfinite(norm):
+            raise NonFiniteError(f"a gradient is {float(norm)} at step {self.global_step} for {self._last_names}")
+        self.log("train/grad_norm", norm, batch_size=1)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start a new score."""
+        self.metric.reset()
+        self.pages = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One whole page."""
+        maps = self.model(batch.image).prob_logits.float().sigmoid().cpu().numpy()
+        for prob_map, sample in zip(maps, batch.samples, strict=True):
+            found = self.postprocessor(prob_map[0], sample.matrix, sample.original_size)
+            truth = sample.annotation
+            self.metric.update(truth.polygons, truth.ignore, [d.polygon for d in found])
+            self.pages.append(PageDetections(truth.image, sample.original_size, found))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the score."""
+        self.score = score = self.metric.compute()
+        values = {"val/hmean": score.hmean, "val/precision": score.precision, "val/recall": score.recall}
+        self.log_dict(values, prog_bar=False, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer, and a schedule over the share of the run that is over."""
+        optimizer = build_optimizer(self.model, self.optimizer)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: lr_factor(self.progress(), self.optimizer))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the passport."""
+        checkpoint["ocrsdk"] = self.passport
+
+
+def _names(batch: Batch) -> str:
+    return ", ".join(sorted({sample.annotation.image.name for sample in batch.samples}))

@@ -1,0 +1,49 @@
+"""Optimizers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """How weights are updated; see ``settings.OptimizerSettings`` for the meaning of each field."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 4e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    schedule: Literal["cosine", "poly"] = "cosine"
+    warmup: float = 0.03
+    grad_clip: float = 5.0
+
+
+def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """An optimizer over the trainable parameters; biases and normalisation (one-dimensional ones) are not decayed."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": spec.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if spec.name == "adamw":
+        return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)
+
+
+def lr_factor(progress: float, spec: OptimizerSpec) -> float:
+    """The learning rate as a share of its highest value.
+
+    Args:
+        progress: Share of the run that is over, 0 to 1.
+        spec: Schedule and warm-up.
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    warm = min(1.0, (progress + 1e-3) / spec.warmup) if spec.warmup > 0 else 1.0
+    if spec.schedule == "cosine":
+        return warm * (1 + math.cos(math.pi * progress)) / 2
+    return float(warm * (1 - progress) ** 0.9)

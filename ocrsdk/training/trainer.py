@@ -1,0 +1,96 @@
+"""Settings to a Lightning trainer and its parts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from ocrsdk.training.callbacks.checkpoints import BestAndLast
+from ocrsdk.training.callbacks.limits import RunLimits
+from ocrsdk.training.callbacks.overlays import Overlays
+from ocrsdk.training.callbacks.progress import TrainingProgress
+from ocrsdk.training.checkpoint import AtomicCheckpointIO
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+    from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.settings import Settings
+    from ocrsdk.types import Annotation
+
+
+def device_kind(accelerator: str) -> str:
+    """``cpu``, ``cuda`` or ``mps`` for the setting ``trainer.accelerator``."""
+    if accelerator != "auto":
+        return accelerator
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class TrainerParts:
+    """A trainer, and the callbacks that the pipeline talks to."""
+
+    trainer: Trainer
+    limits: RunLimits
+    checkpoints: BestAndLast
+
+
+def build_trainer(
+    settings: Settings,
+    run_dir: Path,
+    strategy: PrecisionStrategy,
+    loggers: list[Logger],
+    val_annotations: list[Annotation],
+) -> TrainerParts:
+    """A trainer that writes into ``run_dir`` only."""
+    max_time = settings.trainer.max_time
+    limits = RunLimits(max_time.total_seconds() if max_time else None, settings.trainer.validations)
+    checkpoints = BestAndLast(run_dir / "checkpoints")
+    callbacks: list[Callback] = [limits, checkpoints]
+    if settings.trainer.overlays:
+        callbacks.append(Overlays(run_dir / "overlays", val_annotations, checkpoints, settings.trainer.overlays))
+    callbacks.append(TrainingProgress(limits))
+    precision: dict[str, Any] = strategy.trainer_kwargs()
+    plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]
+    trainer = Trainer(
+        accelerator=device_kind(settings.trainer.accelerator),
+        devices=1,
+        max_epochs=settings.trainer.epochs,
+        min_epochs=0,
+        logger=loggers or False,
+        callbacks=callbacks,
+        plugins=plugins,
+        default_root_dir=run_dir,
+        log_every_n_steps=settings.logging.every_n_steps,
+        num_sanity_val_steps=0,
+        enable_checkpointing=True,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **precision,
+    )
+    return TrainerParts(trainer, limits, checkpoints)
+
+
+class OneStep(Callback):
+    """Times the first step of a dry run."""
+
+    def __init__(self) -> None:
+        self.loss = float("nan")
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def on_train_batch_start(self, *_args: Any) -> None:
+        """The batch is there."""
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_args: Any) -> None:
+        """The step is done."""
+        self.seconds, self.loss = time.monotonic() - self._started, float(outputs["loss"])

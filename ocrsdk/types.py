@@ -1,0 +1,138 @@
+"""The records that travel between the parts, with shapes, dtypes and units beside each field.
+
+Points are (x, y) in pixels; pixel (0, 0) has its centre at (0, 0); y points down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class TextInstance:
+    """One annotated text region."""
+
+    polygon: NDArray[np.float32]
+    """(N, 2) outline in pixels of the upright image, N >= 3."""
+    text: str = ""
+    ignore: bool = False
+    """True for a don't-care region (``###``): neither rewarded nor punished."""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """An image file and the text regions in it."""
+
+    image: Path
+    instances: tuple[TextInstance, ...]
+
+    @property
+    def polygons(self) -> list[NDArray[np.float32]]:
+        """The outlines, in file order."""
+        return [instance.polygon for instance in self.instances]
+
+    @property
+    def ignore(self) -> NDArray[np.bool_]:
+        """(n,) don't-care flags, in file order."""
+        import numpy as np
+
+        return np.array([instance.ignore for instance in self.instances], dtype=np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class TargetMaps:
+    """What a DB detector learns, drawn from polygons. Each map is (H, W), in a batch (B, 1, H, W)."""
+
+    prob_map: Any
+    """uint8, 1 inside the shrunk text."""
+    prob_mask: Any
+    """uint8, 0 where the probability map is not judged (ignored or too small text)."""
+    thresh_map: Any
+    """float32 in [thresh_min, thresh_max], highest on the outline of the text."""
+    thresh_mask: Any
+    """uint8, 1 in the band around text where the threshold map is judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One prepared image."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    polygons: list[NDArray[np.float32]]
+    """(N, 2) each, in pixels of ``image``."""
+    ignore: NDArray[np.bool_]
+    """(n,) don't-care flags."""
+    matrix: NDArray[np.float64]
+    """(3, 3), maps points of the upright original to points of ``image``."""
+    annotation: Annotation
+    """The source: file, and polygons in original pixels."""
+    original_size: tuple[int, int]
+    """(height, width) of the upright original in pixels."""
+    targets: TargetMaps | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples of one size, stacked."""
+
+    image: torch.Tensor
+    """(B, 3, H, W) uint8 RGB, channels-last in memory."""
+    samples: list[Sample]
+    """The samples without their pixels, for names, matrices and truth."""
+    targets: TargetMaps | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        targets = self.targets
+        if targets is not None:
+            maps = (targets.prob_map, targets.prob_mask, targets.thresh_map, targets.thresh_mask)
+            targets = TargetMaps(*(m.to(device, non_blocking=non_blocking) for m in maps))
+        return Batch(self.image.to(device, non_blocking=non_blocking), self.samples, targets)
+
+    def pin_memory(self) -> Batch:
+        """Called by ``DataLoader(pin_memory=True)``."""
+        targets = self.targets
+        if targets is not None:
+            maps = (targets.prob_map, targets.prob_mask, targets.thresh_map, targets.thresh_mask)
+            targets = TargetMaps(*(m.pin_memory() for m in maps))
+        return Batch(self.image.pin_memory(), self.samples, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """One detected text region."""
+
+    polygon: NDArray[np.float32]
+    """(N, 2) outline in pixels of the original image; N = 4 for quads."""
+    score: float
+    """Mean probability inside the region, 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class PageDetections:
+    """What was found in one image."""
+
+    image: Path
+    size: tuple[int, int]
+    """(height, width) of the upright image in pixels."""
+    detections: list[Detection] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready form."""
+        return {
+            "image": str(self.image),
+            "height": self.size[0],
+            "width": self.size[1],
+            "detections": [
+                {"polygon": [[round(float(v), 2) for v in p] for p in d.polygon], "score": round(d.score, 4)}
+                for d in self.detections
+            ],
+        }

@@ -1,0 +1,70 @@
+"""Shared fixtures: golden data, generated pages, and real receipts where they are at hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+CLI = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def receipts() -> Path:
+    """Real receipts with train/ and val/."""
+    folder = SHARED / "sroie-mini"
+    if not folder.is_dir():
+        pytest.skip("the receipts (sroie-mini) are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def formats() -> Path:
+    """One tiny example of each annotation format."""
+    folder = SHARED / "formats"
+    if not folder.is_dir():
+        pytest.skip("the annotation-format examples are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synth_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated data folder: 6 training and 2 validation pages. Tests must not change it."""
+    from ocrsdk.data.synth import write_pages
+
+    root = tmp_path_factory.mktemp("synth") / "data"
+    for split, count, seed in (("train", 6, 0), ("val", 2, 1)):
+        list(write_pages(root / split, count, seed))
+    return root
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CLI:
+    """Runs ``ocrsdk`` as a subprocess in an empty folder."""
+
+    def run(*args: str | Path, env: dict[str, str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
+        return subprocess.run(
+            [sys.executable, "-m", "ocrsdk", *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**clean, **(env or {})},
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def ragged(points: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    """The items of a ragged list as golden files hold it."""
+    return [points[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]

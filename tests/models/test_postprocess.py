@@ -1,0 +1,98 @@
+"""Post-processing against the original code's answers and an oracle's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+
+from ocrsdk.models.postprocess import PostProcessor
+from tests.conftest import GOLDEN, ragged
+
+MAPS = sorted(p.stem for p in (GOLDEN / "postprocess").glob("*.npz"))
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN / "postprocess" / f"{name}.npz"))
+
+
+def best_ious(found: list[np.ndarray], expected: list[np.ndarray]) -> np.ndarray:
+    shapes = [shapely.Polygon(p).buffer(0) for p in found]
+    best = []
+    for p in expected:
+        target = shapely.Polygon(p).buffer(0)
+        best.append(max((s.intersection(target).area / s.union(target).area for s in shapes), default=0.0))
+    return np.array(best)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_quads_equal_the_oracle(name: str):
+    golden = load(name)
+    found = PostProcessor()(golden["prob_map"].astype(np.float32))
+    assert len(found) == len(golden["quads"])
+    for polygon, score in zip(golden["quads_exact"], golden["quad_scores"], strict=True):
+        nearest = min(found, key=lambda d: np.abs(d.polygon - polygon).max())
+        np.testing.assert_allclose(nearest.polygon, polygon, atol=0.05)
+        assert nearest.score == pytest.approx(float(score), abs=2e-3)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_quads_are_near_the_original(name: str):
+    golden = load(name)
+    found = PostProcessor()(golden["prob_map"].astype(np.float32))
+    if len(found):
+        ious = best_ious([d.polygon for d in found], list(golden["quads_32nd"]))
+        assert np.median(ious) >= 0.93
+        assert ious.min() >= 0.7
+
+
+@pytest.mark.parametrize("ratio", [1.5, 2.0])
+@pytest.mark.parametrize("name", MAPS)
+def test_polygons_are_near_the_original(name: str, ratio: float):
+    golden = load(name)
+    key = f"{ratio * 10:.0f}"
+    expected = ragged(golden[f"polygon_points_{key}"], golden[f"polygon_offsets_{key}"])
+    found = PostProcessor(shape="polygon", unclip_ratio=ratio)(golden["prob_map"].astype(np.float32))
+    assert len(found) == len(expected)
+    if expected:
+        ious = best_ious([d.polygon for d in found], expected)
+        assert np.median(ious) >= 0.93
+        assert ious.min() >= 0.7
+
+
+def test_blank_map():
+    assert PostProcessor()(np.zeros((64, 96), np.float32)) == []
+
+
+def test_points_come_back_in_original_pixels():
+    prob = np.zeros((100, 200), np.float32)
+    prob[40:60, 50:150] = 0.9
+    plain = PostProcessor()(prob)[0].polygon
+    matrix = np.array([[0.5, 0, 3.0], [0, 0.5, -2.0], [0, 0, 1]])
+    moved = PostProcessor()(prob, matrix, (400, 800))[0].polygon
+    np.testing.assert_allclose(moved, (plain - (3, -2)) * 2, atol=1e-3)
+
+
+def test_points_stay_on_the_page():
+    prob = np.full((64, 64), 0.9, np.float32)
+    polygon = PostProcessor()(prob)[0].polygon
+    assert polygon.min() >= 0
+    assert polygon.max() <= 64
+
+
+def test_candidates_are_bounded():
+    prob = np.zeros((200, 200), np.float32)
+    for y in range(0, 200, 20):
+        prob[y : y + 10, 5:190] = 0.9
+    assert len(PostProcessor()(prob)) == 10
+    assert len(PostProcessor(max_candidates=4)(prob)) == 4
+
+
+def test_corners_start_at_the_top_left_and_go_clockwise():
+    prob = np.zeros((100, 200), np.float32)
+    prob[40:60, 50:150] = 0.9
+    top_left, top_right, bottom_right, bottom_left = PostProcessor()(prob)[0].polygon
+    assert top_left[0] < top_right[0]
+    assert top_left[1] < bottom_left[1]
+    assert bottom_right[0] > bottom_left[0]
+    assert bottom_right[1] > top_right[1]

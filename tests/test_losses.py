@@ -1,0 +1,86 @@
+"""DBLoss against golden values in float64, and where half of the field produces NaN."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ocrsdk.losses import DBLoss
+from ocrsdk.types import TargetMaps
+from tests.conftest import GOLDEN
+
+EXPECTED = {case["name"]: case for case in json.loads((GOLDEN / "db_loss" / "expected.json").read_text())["cases"]}
+
+
+def load(name: str) -> tuple[torch.Tensor, torch.Tensor, TargetMaps, dict[str, np.ndarray]]:
+    data = dict(np.load(GOLDEN / "db_loss" / f"{name}.npz"))
+    shape = data["prob_logit"].shape
+    maps = (
+        torch.from_numpy(np.asarray(data[key])).reshape(shape) for key in ("prob_map", "prob_mask", "thresh_map", "thresh_mask")
+    )
+    prob = torch.from_numpy(data["prob_logit"]).requires_grad_()
+    thresh = torch.from_numpy(data["thresh_logit"]).requires_grad_()
+    return prob, thresh, TargetMaps(*maps), data
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_parts_equal_the_reference(name: str):
+    prob, thresh, maps, _ = load(name)
+    loss = DBLoss()(prob, thresh, maps)
+    case = EXPECTED[name]
+    # The reference takes the logarithm of a sigmoid; with extreme logits only the oracle from logits is right.
+    assert float(loss.bce) == pytest.approx(case["bce_exact_from_logits"], rel=1e-9, abs=1e-12)
+    assert float(loss.l1) == pytest.approx(case["l1"], rel=1e-9, abs=1e-12)
+    assert float(loss.dice) == pytest.approx(case["dice"], rel=1e-9, abs=1e-12)
+    if name != "extreme_logits":
+        assert float(loss.total.detach()) == pytest.approx(case["total"], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [n for n in EXPECTED if n != "extreme_logits"])
+def test_gradients_equal_the_reference(name: str):
+    prob, thresh, maps, data = load(name)
+    DBLoss()(prob, thresh, maps).total.backward()
+    for tensor, key in ((prob, "grad_prob_logit"), (thresh, "grad_thresh_logit")):
+        np.testing.assert_allclose(tensor.grad.numpy(), data[key].reshape(tensor.shape), atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", EXPECTED)
+def test_finite_in_every_dtype(name: str, dtype: torch.dtype):
+    prob, thresh, maps, _ = load(name)
+    prob, thresh = (t.detach().to(dtype).requires_grad_() for t in (prob, thresh))
+    loss = DBLoss()(prob, thresh, maps)
+    assert loss.total.dtype == torch.float32
+    loss.total.backward()
+    for value in (loss.total, prob.grad, thresh.grad):
+        assert torch.isfinite(value).all()
+
+
+@pytest.mark.parametrize("name", ["no_text", "all_ignored"])
+def test_pages_without_anything_to_learn_cost_one_and_teach_nothing(name: str):
+    prob, thresh, maps, _ = load(name)
+    loss = DBLoss()(prob, thresh, maps)
+    loss.total.backward()
+    assert float(loss.total.detach()) == 1
+    assert prob.grad.abs().sum() == 0
+
+
+def test_loss_leaves_autocast():
+    prob, thresh, maps, _ = load("typical")
+    plain = DBLoss()(prob, thresh, maps).total
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = DBLoss()(prob, thresh, maps).total
+    assert inside.dtype == torch.float64
+    assert float(inside.detach()) == float(plain.detach())
+
+
+def test_ignored_pixels_have_no_say():
+    prob, thresh, maps, _ = load("ignored_region")
+    base = DBLoss()(prob, thresh, maps).total
+    changed = torch.where(maps.prob_mask.bool(), prob, prob + 50)
+    other = DBLoss(l1_weight=0)(changed, thresh, maps).total
+    assert float(other.detach()) == pytest.approx(float(DBLoss(l1_weight=0)(prob, thresh, maps).total.detach()), rel=1e-12)
+    assert float(base.detach()) > 0
