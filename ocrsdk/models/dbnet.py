@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,26 @@ from torch import Tensor, nn
 
 from ocrsdk.errors import CheckpointError, SettingsError, nearest
 from ocrsdk.models.mobilenet import MobileNet
-from ocrsdk.models.neck import FPN, DBHead
-from ocrsdk.models.resnet import resnet18, resnet50
+from ocrsdk.models.neck import FPN, DBHead, ShuffleHead
+from ocrsdk.models.resnet import ResNet, resnet18, resnet50
 
 MODELS = ("dbnet", "dbnet++")
-BACKBONES = {"mobilenet": (MobileNet, 64), "resnet18": (resnet18, 256), "resnet50": (resnet50, 256)}
-"""Name -> constructor, channels of the neck."""
+
+
+class _Parts(NamedTuple):
+    backbone: Callable[[], MobileNet | ResNet]
+    lateral: int
+    """Channels inside the neck."""
+    fused: int
+    """Channels of the neck's result."""
+    head: type[DBHead] | type[ShuffleHead]
+
+
+BACKBONES = {
+    "mobilenet": _Parts(MobileNet, 32, 48, ShuffleHead),
+    "resnet18": _Parts(resnet18, 256, 256, DBHead),
+    "resnet50": _Parts(resnet50, 256, 256, DBHead),
+}
 
 STRIDE = 32
 """Image sides must be multiples of this many pixels."""
@@ -63,11 +78,10 @@ class DBNet(nn.Module):
         for kind, name, known in (("model", self.config.name, MODELS), ("backbone", self.config.backbone, BACKBONES)):
             if name not in known:
                 raise SettingsError(f"no {kind} named {name!r}. There are: {', '.join(known)}.{nearest(name, known)}")
-        build, neck_channels = BACKBONES[self.config.backbone]
-        self.backbone = build()
-        self.neck = FPN(self.backbone.channels, neck_channels, adaptive_fusion=self.config.name == "dbnet++")
-        self.prob_head = DBHead(neck_channels)
-        self.thresh_head = DBHead(neck_channels)
+        parts = BACKBONES[self.config.backbone]
+        self.backbone = parts.backbone()
+        self.neck = FPN(self.backbone.channels, parts.lateral, parts.fused, self.config.name == "dbnet++")
+        self.head = parts.head(parts.fused)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.apply(_initialise)
@@ -80,7 +94,7 @@ class DBNet(nn.Module):
             image: (B, 3, H, W) RGB, 0 to 255, uint8 or float; H and W multiples of 32.
         """
         fused = self.neck(self.backbone((image - self.mean) / self.std))
-        return DBNetOutput(self.prob_head(fused), self.thresh_head(fused) if self.training else None)
+        return DBNetOutput(*self.head(fused))
 
     def load_backbone(self, path: Path) -> None:
         """Load backbone weights from a local state dict with torchvision's or timm's names.

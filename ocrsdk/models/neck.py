@@ -16,14 +16,17 @@ class FPN(nn.Module):
 
     Args:
         in_channels: Channels of the four maps, finest first.
+        lateral: Channels of the top-down path.
         channels: Channels of the result; each level gives a quarter.
         adaptive_fusion: Weigh the levels by DBNet++'s adaptive scale fusion.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, adaptive_fusion: bool = False) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], lateral: int, channels: int, adaptive_fusion: bool = False
+    ) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=False) for c in in_channels)
-        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels // 4, 3, padding=1, bias=False) for _ in in_channels)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, lateral, 1, bias=False) for c in in_channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(lateral, channels // 4, 3, padding=1, bias=False) for _ in in_channels)
         self.fusion = AdaptiveScaleFusion(channels, len(in_channels)) if adaptive_fusion else None
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -57,15 +60,44 @@ class AdaptiveScaleFusion(nn.Module):
         return torch.cat([level * weights[:, i : i + 1] for i, level in enumerate(levels)], 1)
 
 
-class DBHead(nn.Sequential):
-    """(B, C, H / 4, W / 4) -> (B, 1, H, W) logits by two transposed convolutions."""
+class DBHead(nn.Module):
+    """DB's heads: two separate branches, each of two transposed convolutions.
+
+    (B, C, H / 4, W / 4) -> (B, 1, H, W) logits of the probability and of the threshold map.
+    """
 
     def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.prob, self.thresh = self._branch(channels), self._branch(channels)
+
+    @staticmethod
+    def _branch(channels: int) -> nn.Sequential:
         inner = channels // 4
-        super().__init__(
+        return nn.Sequential(
             conv_bn_relu(channels, inner, 3),
             nn.ConvTranspose2d(inner, inner, 2, 2),
             nn.BatchNorm2d(inner),
             nn.ReLU(inplace=True),
             nn.ConvTranspose2d(inner, 1, 2, 2),
         )
+
+    def forward(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The threshold map only while training."""
+        return self.prob(fused), self.thresh(fused) if self.training else None
+
+
+class ShuffleHead(nn.Module):
+    """Both maps from one branch at stride 4, rearranged to full size (Shi et al. 2016, sub-pixel convolution).
+
+    Nothing runs at stride 2, where transposed convolutions and normalisation cost a CPU more than a small backbone does.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = channels // 2
+        self.body = nn.Sequential(conv_bn_relu(channels, inner, 3), nn.Conv2d(inner, 2 * 16, 1), nn.PixelShuffle(4))
+
+    def forward(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As ``DBHead``."""
+        maps = self.body(fused)
+        return maps[:, :1], maps[:, 1:] if self.training else None

@@ -1,0 +1,107 @@
+"""Image files: complete, upright, RGB, or refused by name."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ocrsdk.data.image import check_image, read_image, write_image
+from ocrsdk.errors import ImageError
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.kron(rng.integers(0, 256, (6, 9, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+
+
+def png_bomb(path: Path, side: int = 30_000) -> Path:
+    """A valid PNG of side x side pixels in about a hundred kilobytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = b"\0" * (side // 8 + 2)
+    packer = zlib.compressobj(9)
+    body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.tiff"])
+def test_lossless_formats_give_the_same_pixels(tmp_path: Path, picture: np.ndarray, name: str):
+    Image.fromarray(picture).save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+    np.testing.assert_array_equal(read_image(tmp_path / name), picture)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_is_applied_once(tmp_path: Path, picture: np.ndarray, orientation: int):
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture).save(path, quality=100, subsampling=0, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    found = read_image(path)
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 4  # two JPEG decoders
+    assert check_image(path, decode=False) == found.shape[:2]
+
+
+def test_upright_example(formats: Path):
+    assert read_image(formats / "images" / "exif6.jpg").shape == (280, 180, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_every_mode_becomes_rgb(tmp_path: Path, picture: np.ndarray, mode: str):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.fromarray(picture).convert(mode).save(path)
+    found = read_image(path)
+    assert found.shape == picture.shape
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_truncated_file_is_refused(tmp_path: Path, picture: np.ndarray, name: str, share: float):
+    path = tmp_path / name
+    Image.fromarray(picture).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ImageError, match=rf"{name}: .*(cut short|not an image)"):
+        read_image(path)
+    with pytest.raises(ImageError):
+        check_image(path, decode=False)
+
+
+def test_empty_missing_and_foreign_files(tmp_path: Path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(ImageError, match=r"empty\.png: the file is empty"):
+        read_image(tmp_path / "empty.png")
+    with pytest.raises(ImageError, match=r"text\.jpg: not an image"):
+        read_image(tmp_path / "text.jpg")
+    with pytest.raises(ImageError, match=r"none\.jpg: cannot be read \(No such file"):
+        read_image(tmp_path / "none.jpg")
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path):
+    path = png_bomb(tmp_path / "bomb.png")
+    assert path.stat().st_size < 500_000
+    with pytest.raises(ImageError, match=r"bomb\.png: .*pixels"):
+        read_image(path)
+
+
+def test_written_images_are_read_back(tmp_path: Path, picture: np.ndarray):
+    write_image(tmp_path / "new" / "a.png", picture)
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), picture)
+    (tmp_path / "file").touch()
+    with pytest.raises(ImageError, match="cannot be written"):
+        write_image(tmp_path / "file" / "a.png", picture)

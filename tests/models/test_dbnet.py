@@ -1,0 +1,74 @@
+"""Architectures: shapes, sizes, naming, weights from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ocrsdk.errors import CheckpointError, SettingsError
+from ocrsdk.models.dbnet import BACKBONES, DBNet, DBNetConfig
+from ocrsdk.models.resnet import resnet18, resnet50
+
+
+@pytest.mark.parametrize("name", ["dbnet", "dbnet++"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_logits_have_the_size_of_the_image(name: str, backbone: str):
+    model = DBNet(DBNetConfig(name, backbone))
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    output = model.train()(image)
+    assert output.prob_logits.shape == output.thresh_logits.shape == (1, 1, 64, 96)
+    assert output.prob_logits.min() < 0 or output.prob_logits.max() > 1  # logits, not probabilities
+    assert model.eval()(image).thresh_logits is None
+
+
+def test_the_small_model_is_small():
+    assert 0.4e6 < sum(p.numel() for p in DBNet().parameters()) < 0.8e6
+
+
+@pytest.mark.parametrize(
+    ("build", "parameters", "keys", "shapes"),
+    [
+        # numbers and names of torchvision's resnet18 and resnet50 without fc
+        (resnet18, 11_176_512, 120, {"conv1.weight": (64, 3, 7, 7), "layer2.0.downsample.1.running_var": (128,)}),
+        (resnet50, 23_508_032, 318, {"layer3.5.conv2.weight": (256, 256, 3, 3), "layer1.0.downsample.0.weight": (256, 64, 1, 1)}),
+    ],
+)
+def test_resnets_have_the_usual_names(build, parameters: int, keys: int, shapes: dict[str, tuple[int, ...]]):
+    model = build()
+    state = model.state_dict()
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert len(state) == keys
+    for key, shape in shapes.items():
+        assert tuple(state[key].shape) == shape
+
+
+def test_unknown_names():
+    with pytest.raises(SettingsError, match=r"no backbone named 'resnet81'. .*Did you mean 'resnet18'"):
+        DBNet(DBNetConfig(backbone="resnet81"))
+    with pytest.raises(SettingsError, match="no model named 'dbnett'"):
+        DBNet(DBNetConfig("dbnett"))
+
+
+def test_backbone_weights_are_loaded_strictly(tmp_path: Path):
+    source = resnet18()
+    state = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    path = tmp_path / "resnet18.pth"
+    torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, path)
+    model = DBNet(DBNetConfig(backbone="resnet18"))
+    model.load_backbone(path)
+    for key, value in source.named_parameters():
+        assert torch.equal(model.backbone.get_parameter(key), value)
+    with pytest.raises(CheckpointError, match="not the weights of 'mobilenet'"):
+        DBNet().load_backbone(path)
+    del state["layer1.0.conv1.weight"]
+    state["layer1.0.conv1.wight"] = torch.zeros(1)
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    torch.save(state, path)
+    expected = r"missing: layer1\.0\.conv1\.weight; unexpected: layer1\.0\.conv1\.wight; of another shape: conv1\.weight"
+    with pytest.raises(CheckpointError, match=expected):
+        model.load_backbone(path)
+    path.write_text("no weights")
+    with pytest.raises(CheckpointError, match="not a state dict that can be loaded safely"):
+        model.load_backbone(path)

@@ -1,0 +1,132 @@
+"""Where settings come from, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ocrsdk import Settings, run_folder
+from ocrsdk.errors import SettingsError
+from ocrsdk.settings_sources import leaves
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path):
+    config = write(tmp_path / "run.toml", "seed = 1\n[trainer]\nepochs = 1\nvalidations = 1\n[data]\nworkers = 1\n")
+    settings, layers = Settings.load_with_sources(
+        config,
+        {"trainer.epochs": 3},
+        {"OCRSDK_TRAINER__EPOCHS": "2", "OCRSDK_TRAINER__VALIDATIONS": "2", "HOME": "/"},
+    )
+    assert (settings.trainer.epochs, settings.trainer.validations, settings.data.workers) == (3, 2, 1)
+    assert settings.data.batch_size == 8
+    assert layers.source("trainer.epochs") == "command line"
+    assert layers.source("trainer.validations") == "OCRSDK_TRAINER__VALIDATIONS"
+    assert layers.source("data.workers") == f"{config}:6"
+    assert layers.source("data.batch_size") == "default"
+
+
+def test_constructor_ignores_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OCRSDK_SEED", "5")
+    assert Settings().seed == 0
+    assert Settings.load().seed == 5
+
+
+@pytest.mark.parametrize("suffix", ["toml", "yaml", "yml"])
+def test_files(tmp_path: Path, suffix: str):
+    texts = {"toml": 'name = "x"\n[model]\nbackbone = "resnet18"\n', "yaml": "name: x\nmodel:\n  backbone: resnet18\n"}
+    config = write(tmp_path / f"run.{suffix}", texts.get(suffix, texts["yaml"]))
+    settings = Settings.load(config, environ={})
+    assert (settings.name, settings.model.backbone) == ("x", "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[trainer]\n\nepohcs = 3\n", r"run\.toml:3: unknown setting 'trainer\.epohcs'\. Did you mean 'trainer\.epochs'"),
+        ("[model]\nbackbone = 'resnet81'\n", r"run\.toml:2: model\.backbone = 'resnet81'.*Did you mean 'resnet18'"),
+        ("[trainer]\nepochs = 'many'\n", r"run\.toml:2: trainer\.epochs = 'many'"),
+        ("epochs = 3\n", r"run\.toml:1: unknown setting 'epochs'\. Did you mean 'trainer\.epochs'"),
+        ("seed = = 3\n", r"run\.toml: not valid TOML.*line 1"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, expected: str):
+    config = write(tmp_path / "run.toml", text)
+    with pytest.raises(SettingsError, match=expected):
+        Settings.load(config, environ={})
+
+
+def test_a_wrong_yaml_key_is_refused_with_its_line(tmp_path: Path):
+    config = write(tmp_path / "run.yaml", "seed: 1\ndata:\n  batch_size: 4\n  wrokers: 1\n")
+    with pytest.raises(SettingsError, match=r"run\.yaml:4: unknown setting 'data\.wrokers'\. Did you mean 'data\.workers'"):
+        Settings.load(config, environ={})
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("OCRSDK_CAHCE__DIR", "OCRSDK_CACHE__DIR"),
+        ("OCRSDK_CACHE_DIR", "OCRSDK_CACHE__DIR"),
+        ("OCRSDK_PLUGIN", "OCRSDK_PLUGINS"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_right_one(variable: str, expected: str):
+    with pytest.raises(SettingsError, match=f"{variable} is no setting. Did you mean '{expected}'"):
+        Settings.load(environ={variable: "x"})
+
+
+def test_a_wrong_value_in_the_environment_names_the_variable():
+    with pytest.raises(SettingsError, match=r"OCRSDK_DATA__BATCH_SIZE: data\.batch_size = '0'"):
+        Settings.load(environ={"OCRSDK_DATA__BATCH_SIZE": "0"})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("1h30m10s", 5410)]
+)
+def test_durations(text: str, seconds: int):
+    assert Settings.load(overrides={"trainer.max_time": text}, environ={}).trainer.max_time == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["soon", "10x", "0", "-5m"])
+def test_wrong_durations(text: str):
+    with pytest.raises(SettingsError, match=r"trainer\.max_time"):
+        Settings.load(overrides={"trainer.max_time": text}, environ={})
+
+
+def test_lists_and_plugin_options_from_the_command_line():
+    settings = Settings.load(overrides={"logging.loggers": "jsonl,none", "cache.options.size": 3}, environ={})
+    assert settings.logging.loggers == ("jsonl", "none")
+    assert settings.cache.options == {"size": 3}
+
+
+def test_missing_file_and_unknown_format(tmp_path: Path):
+    with pytest.raises(SettingsError, match="No such file"):
+        Settings.load(tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match=r"ends in \.toml"):
+        Settings.load(write(tmp_path / "a.ini", ""))
+
+
+def test_every_setting_has_a_description():
+    schema = Settings.model_json_schema()
+    for section, definition in schema["$defs"].items():
+        for name, field in definition["properties"].items():
+            assert field.get("description"), f"{section}.{name}"
+
+
+def test_settings_file_of_a_run_is_read_back(tmp_path: Path):
+    settings, layers = Settings.load_with_sources(None, {"trainer.max_time": "10m", "data.root": "pages"}, {})
+    run_folder.write_settings(tmp_path, settings, layers)
+    again = Settings.load(tmp_path / run_folder.SETTINGS_FILE, environ={})
+    assert again == settings
+    text = (tmp_path / run_folder.SETTINGS_FILE).read_text()
+    assert "# command line" in text
+    assert "# default" in text
+    assert len(list(leaves(Settings))) == sum(1 for line in text.splitlines() if "  # " in line)
+    yaml.safe_load(text)
