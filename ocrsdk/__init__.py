@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ocrsdk.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from ocrsdk.errors import OcrsdkError as OcrsdkError
     from ocrsdk.hookspecs import hookimpl as hookimpl
     from ocrsdk.pipeline import Pipeline as Pipeline
     from ocrsdk.settings import Settings as Settings
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "OcrsdkError": "ocrsdk.errors",

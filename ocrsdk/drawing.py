@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,6 +10,9 @@ import numpy as np
 from ocrsdk.data.image import read_image, write_image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from numpy.typing import ArrayLike, NDArray
 
     from ocrsdk.types import Annotation, PageDetections
@@ -20,9 +21,7 @@ FOUND, TRUTH, IGNORED = (0, 150, 60), (220, 60, 40), (150, 150, 150)
 """RGB of detections, of annotated text, and of don't-care regions."""
 
 
-def draw_polygons(
-    image: NDArray[np.uint8], polygons: Sequence[ArrayLike], colour: tuple[int, int, int], width: int = 2
-) -> None:
+def draw_polygons(image: NDArray[np.uint8], polygons: Sequence[ArrayLike], colour: tuple[int, int, int], width: int = 2) -> None:
     """Draw outlines into (H, W, 3) uint8 RGB, in place."""
     shift = 4
     scaled = [np.round(np.asarray(p, dtype=np.float64) * (1 << shift)).astype(np.int32) for p in polygons]

@@ -5,7 +5,6 @@ A polygon is an (N, 2) array of (x, y) points. The compiled kernels (numba) work
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,8 @@ import pyclipper
 from numba import njit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     FloatArray = NDArray[np.float64]
@@ -107,7 +108,7 @@ def _without_repeats(points: FloatArray) -> FloatArray:
 
 @njit(cache=True)
 def _cross(o: FloatArray, a: FloatArray, b: FloatArray) -> float:
-    return (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0])
+    return (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0])  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
@@ -122,9 +123,7 @@ def _spike(points: FloatArray, i: int, i2: int, j: int, j2: int) -> bool:
 
 @njit(cache=True)
 def _on_segment(a: FloatArray, b: FloatArray, p: FloatArray) -> bool:
-    return bool(
-        min(a[0], b[0]) <= p[0] <= max(a[0], b[0]) and min(a[1], b[1]) <= p[1] <= max(a[1], b[1])
-    )
+    return bool(min(a[0], b[0]) <= p[0] <= max(a[0], b[0]) and min(a[1], b[1]) <= p[1] <= max(a[1], b[1]))
 
 
 @njit(cache=True)

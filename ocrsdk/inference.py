@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,14 @@ import torch
 from ocrsdk.data.image import read_image
 from ocrsdk.data.transforms import EvalTransform
 from ocrsdk.metrics.hmean import HmeanMetric
+from ocrsdk.models.checkpoint import LoadedCheckpoint, load_checkpoint
 from ocrsdk.models.postprocess import PostProcessor
-from ocrsdk.training.checkpoint import LoadedCheckpoint, load_checkpoint
 from ocrsdk.results import EvaluationResult
 from ocrsdk.types import Annotation, Detection, PageDetections
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -31,9 +32,7 @@ class Detector:
         postprocess: Values that replace those of the checkpoint, by field name of ``PostProcessor``.
     """
 
-    def __init__(
-        self, checkpoint: LoadedCheckpoint, device: str = "cpu", postprocess: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, checkpoint: LoadedCheckpoint, device: str = "cpu", postprocess: dict[str, Any] | None = None) -> None:
         self.device = torch.device(device)
         self.model = checkpoint.model.to(self.device).eval()
         self.transform = EvalTransform(**checkpoint.prepare)

@@ -13,7 +13,7 @@ def get_logger(name: str) -> FilteringBoundLogger:
     """A structlog logger bound to ``name``; it follows whatever ``configure`` or the host program has set up."""
     import structlog
 
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: FilteringBoundLogger = structlog.get_logger(logger_name=name)
     return logger
 
 
@@ -46,5 +46,5 @@ def configure(level: str = "info", json: bool = False) -> None:
 
 
 def _drop_logger_name(_logger: Any, _method: str, event: Any) -> Any:
-    event.pop("logger", None)
+    event.pop("logger_name", None)
     return event

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from ocrsdk.results import EvaluationResult, FitResult, Plan
 from ocrsdk.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ocrsdk.cache.base import CacheBackend
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.data.dataset import DataReport, Progress
@@ -54,9 +55,7 @@ class Pipeline:
         layers: Where each setting came from, to be written into the run folder.
     """
 
-    def __init__(
-        self, settings: Settings | None = None, *, progress: Progress | None = None, layers: Layers | None = None
-    ) -> None:
+    def __init__(self, settings: Settings | None = None, *, progress: Progress | None = None, layers: Layers | None = None) -> None:
         self.settings = settings or Settings()
         self._progress, self._layers = progress, layers
         self._detector: Detector | None = None
@@ -116,8 +115,7 @@ class Pipeline:
         parts.cache.close()
         if trainer.global_step == before and signals.received is None:
             raise TrainingError(
-                f"0 steps were made: {folder} is at step {before} and its limits are reached. "
-                "Give it more: --epochs or --max-time"
+                f"0 steps were made: {folder} is at step {before} and its limits are reached. Give it more: --epochs or --max-time"
             )
         best = built.checkpoints.best_path
         result = FitResult(
@@ -192,9 +190,9 @@ class Pipeline:
         from ocrsdk.data.targets import TargetSpec
         from ocrsdk.data.transforms import EvalTransform, TrainTransform
         from ocrsdk.losses import DBLoss
+        from ocrsdk.models.checkpoint import make_passport
         from ocrsdk.models.dbnet import DBNet, DBNetConfig
         from ocrsdk.models.postprocess import PostProcessor
-        from ocrsdk.training.checkpoint import make_passport
         from ocrsdk.training.module import DetectionModule
         from ocrsdk.training.optimizers import OptimizerSpec
         from ocrsdk.training.trainer import device_kind
@@ -210,9 +208,7 @@ class Pipeline:
         root = Path(data) if data is not None else settings.data.root
         if root is None:
             raise SettingsError("no data folder given. Try: ocrsdk train DATA")
-        self.settings = settings = settings.model_copy(
-            update={"data": settings.data.model_copy(update={"root": root})}
-        )
+        self.settings = settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
         folders = _split_folders(root, settings)
         policies = (settings.data.on_bad_sample, settings.data.outside, settings.data.verify)
         (train, train_report), (val, val_report) = (load_annotations(f, *policies, self._progress) for f in folders)
@@ -269,7 +265,7 @@ class Pipeline:
 
     def _resumable(self, run: Path) -> Path:
         """The checkpoint of ``run``, if these settings can go on from it."""
-        from ocrsdk.training.checkpoint import read_checkpoint
+        from ocrsdk.models.checkpoint import read_checkpoint
 
         path = run_folder.last_checkpoint(run)
         trained = read_checkpoint(path)["ocrsdk"]["model"]
@@ -362,6 +358,6 @@ def _tell(report: DataReport) -> None:
 def _step_of(checkpoint: Path | None) -> int:
     if checkpoint is None:
         return 0
-    from ocrsdk.training.checkpoint import read_checkpoint
+    from ocrsdk.models.checkpoint import read_checkpoint
 
     return int(read_checkpoint(checkpoint)["global_step"])

@@ -10,7 +10,6 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -20,11 +19,13 @@ import pluggy
 
 from ocrsdk import hookspecs
 from ocrsdk.errors import PluginError, nearest
-from ocrsdk.plugin_base import Plugin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ocrsdk.cache.base import CacheBackend
     from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.plugin_base import Plugin
     from ocrsdk.precision.base import PrecisionStrategy
 
 Kind = Literal["cache backend", "precision strategy", "logger"]
@@ -110,7 +111,8 @@ class Plugins:
     def classes(self, kind: Kind) -> dict[str, type[Plugin]]:
         """Name -> class of everything registered for ``kind``; each hook is called once."""
         if kind not in self._classes:
-            self._classes[kind] = found = {}
+            found: dict[str, type[Plugin]] = {}
+            self._classes[kind] = found
             for impl in getattr(self._manager.hook, HOOKS[kind]).get_hookimpls():
                 record = next(r for r in self.records if r.name == impl.plugin_name)
                 start = time.perf_counter()

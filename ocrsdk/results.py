@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ocrsdk.types import PageDetections
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocrsdk.data.dataset import DataReport
     from ocrsdk.metrics.hmean import Score
+    from ocrsdk.types import PageDetections
 
 
 @dataclass(frozen=True)

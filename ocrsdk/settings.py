@@ -7,15 +7,17 @@ or YAML file, the default. Unknown names are refused wherever they stand; ``sett
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ocrsdk.settings_sources import Layers, read_layers, validated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
@@ -80,9 +82,9 @@ class DataSettings(Section):
 class AugmentSettings(Section):
     """The random part of a training sample."""
 
-    scale_min: Positive = 0.7
+    scale_min: Positive = 0.55
     """Smallest random scale; 1 is the size at evaluation."""
-    scale_max: Positive = 1.3
+    scale_max: Positive = 1.15
     """Largest random scale."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 3.0
     """Largest rotation in degrees, both ways."""
@@ -203,9 +205,9 @@ class PostProcessSettings(Section):
 
     threshold: Ratio = 0.3
     """A pixel is text above this probability."""
-    box_threshold: Ratio = 0.6
+    box_threshold: Ratio = 0.4
     """Regions with a lower mean probability are dropped."""
-    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.5
+    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.3
     """How far regions are grown back."""
     min_side: Annotated[float, Field(ge=0)] = 3.0
     """Regions thinner than this many pixels of the map are dropped."""

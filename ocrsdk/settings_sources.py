@@ -7,7 +7,6 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from ocrsdk.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import yaml
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -96,9 +97,7 @@ def read_layers(
 
 def _is_known(name: str, known: list[str]) -> bool:
     """A setting, or a key inside a table of plug-in options."""
-    return name in known or any(
-        name.startswith(f"{k}.") for k in known if k.rpartition(".")[2] == "options"
-    )
+    return name in known or any(name.startswith(f"{k}.") for k in known if k.rpartition(".")[2] == "options")
 
 
 def _known(name: str, known: list[str], place: str) -> str:
@@ -109,7 +108,11 @@ def _known(name: str, known: list[str], place: str) -> str:
     hint = nearest(name, known)
     if not hint:  # the last part alone may be right, in another table
         hint = nearest(name.rpartition(".")[2], [k.rpartition(".")[2] for k in known])
-    listed = f" In [{section}] there are: {', '.join(k.rpartition('.')[2] for k in siblings)}." if siblings else ""
+    listed = (
+        f" {f'In [{section}]' if section else 'At the top'} there are: {', '.join(k.rpartition('.')[2] for k in siblings)}."
+        if siblings
+        else ""
+    )
     raise SettingsError(f"{place}: unknown setting {name!r}.{hint}{listed} All settings: ocrsdk config show")
 
 

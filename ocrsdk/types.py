@@ -6,10 +6,11 @@ Points are (x, y) in pixels; pixel (0, 0) has its centre at (0, 0); y points dow
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from numpy.typing import NDArray

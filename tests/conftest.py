@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -67,4 +68,4 @@ def cli(tmp_path: Path) -> CLI:
 
 def ragged(points: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
     """The items of a ragged list as golden files hold it."""
-    return [points[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [points[a:b] for a, b in itertools.pairwise(offsets)]

@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,8 @@ import typer
 from ocrsdk.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from ocrsdk.settings import Settings
     from ocrsdk.settings_sources import Layers
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocrsdk.cli.common import file_progress, say
 from ocrsdk.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Generate data.")
 
@@ -27,9 +29,7 @@ def synth(
     scenes: Annotated[
         float, typer.Option(min=0, max=1, help="Share of pages with rotated and bent words; the others are receipts.")
     ] = 0.25,
-    exist_ok: Annotated[
-        bool, typer.Option("--exist-ok", help="Do nothing if the folder holds these very pages already.")
-    ] = False,
+    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Do nothing if the folder holds these very pages already.")] = False,
 ) -> None:
     """Generate pages with exact polygons: receipts, rotated and bent words."""
     from ocrsdk.data.synth import write_pages

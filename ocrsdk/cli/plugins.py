@@ -30,7 +30,7 @@ def list_plugins(
     if json:
         print_json([asdict(record) for record in plugins.records])
     else:
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for r in plugins.records:
             package = f"{r.distribution} {r.version}"
             for kind, name, summary in r.provides:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json as jsonlib
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocrsdk.cli.common import VerboseOption, note, say, set_up_output
 from ocrsdk.errors import DataError, OcrsdkError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def predict(

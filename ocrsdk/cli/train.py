@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +20,8 @@ from ocrsdk.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocrsdk.results import FitResult, Plan
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
@@ -43,12 +44,8 @@ def train(
     ] = None,
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="Precision strategy.  [default: fp32]")] = None,
     cache: Annotated[str | None, typer.Option(metavar="NAME", help="Cache backend.  [default: none]")] = None,
-    logger: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Logger; repeatable.  [default: jsonl]")
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.")
-    ] = None,
+    logger: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Logger; repeatable.  [default: jsonl]")] = None,
+    image_size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Crops in a batch.  [default: 8]")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Loader processes; -1 chooses.  [default: -1]")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Everything random follows from it.  [default: 0]")] = None,
@@ -56,9 +53,7 @@ def train(
         str | None, typer.Option(metavar="WHAT", help="stop, or skip: leave bad samples out, listed.  [default: stop]")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: run]")] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")
-    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings.")
     ] = None,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,8 @@ from ocrsdk.geometry import is_valid
 from ocrsdk.types import Annotation, TextInstance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from numpy.typing import NDArray
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -164,13 +165,17 @@ def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
         whole = unicodedata.normalize("NFC", image.name)
         names = [name for name in (f"gt_{stem}.txt", f"{stem}.txt", f"{whole}.txt") if name in labels]
         if not names:
-            problems.append(DataError(f"{image}: no label file; expected {labels_dir / f'gt_{stem}.txt'} (empty for a page without text)"))
+            problems.append(
+                DataError(f"{image}: no label file; expected {labels_dir / f'gt_{stem}.txt'} (empty for a page without text)")
+            )
         elif len(names) > 1:
             problems.append(DataError(f"{image}: two label files, {names[0]} and {names[1]}; remove one"))
         else:
             pairs.append((image, labels[names[0]]))
         used.update(names)
-    problems += [DataError(f"{path}: a label without an image in {images_dir}") for name, path in labels.items() if name not in used]
+    problems += [
+        DataError(f"{path}: a label without an image in {images_dir}") for name, path in labels.items() if name not in used
+    ]
     return pairs, problems
 
 

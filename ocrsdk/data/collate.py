@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ocrsdk.types import Batch, Sample, TargetMaps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
 

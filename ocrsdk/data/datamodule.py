@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader
 from ocrsdk.data.collate import collate
 from ocrsdk.data.dataset import EpochSampler, EvalDataset, TrainDataset
 from ocrsdk.errors import SettingsError
-from ocrsdk.types import Batch
+
+if TYPE_CHECKING:
+    from ocrsdk.types import Batch
 
 MOST_WORKERS_PER_CPU = 4
 

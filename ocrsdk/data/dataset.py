@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -15,10 +15,12 @@ from ocrsdk.data.annotations import pair_files, read_annotation
 from ocrsdk.data.image import check_image
 from ocrsdk.data.source import ImageSource
 from ocrsdk.data.targets import TargetSpec, draw_targets
-from ocrsdk.data.transforms import EvalTransform, TrainTransform
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.geometry import apply_matrix, clip_to_page
 from ocrsdk.types import Annotation, Sample, TextInstance
+
+if TYPE_CHECKING:
+    from ocrsdk.data.transforms import EvalTransform, TrainTransform
 
 OnBadSample = Literal["stop", "skip"]
 Outside = Literal["clip", "ignore", "stop"]
@@ -103,7 +105,8 @@ def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outsi
         if (low >= -1).all() and high[0] <= width and high[1] <= height:
             settled.append(instance)
             continue
-        what = f"{annotation.image}: region {number} reaches x {low[0]:g}..{high[0]:g}, y {low[1]:g}..{high[1]:g} on a {width} x {height} page"
+        reach = f"x {low[0]:g}..{high[0]:g}, y {low[1]:g}..{high[1]:g}"
+        what = f"{annotation.image}: region {number} reaches {reach} on a {width} x {height} page"
         if policy == "stop":
             raise AnnotationError(f"{what}; cut it with data.outside=clip, or make it don't-care with data.outside=ignore")
         report.outside.append(what)
@@ -167,9 +170,7 @@ class TrainDataset(Dataset[Sample]):
 class EvalDataset(Dataset[Sample]):
     """Whole pages, resized and padded, without target maps."""
 
-    def __init__(
-        self, annotations: Sequence[Annotation], transform: EvalTransform, source: ImageSource | None = None
-    ) -> None:
+    def __init__(self, annotations: Sequence[Annotation], transform: EvalTransform, source: ImageSource | None = None) -> None:
         self.annotations = list(annotations)
         self.transform = transform
         self.source = source or ImageSource()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,6 +13,8 @@ from PIL import Image
 from ocrsdk.errors import ImageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 MAX_PIXELS = 178_956_970

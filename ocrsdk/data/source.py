@@ -6,7 +6,6 @@ Only this deterministic step is ever cached: there is no path from a random view
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,6 +16,8 @@ from ocrsdk.data.image import read_image
 from ocrsdk.errors import ImageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from ocrsdk.cache.base import CacheBackend

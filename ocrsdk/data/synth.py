@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import cv2
@@ -24,16 +22,23 @@ from ocrsdk.geometry import apply_matrix
 from ocrsdk.types import TextInstance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 PageKind = Literal["receipt", "scene"]
 
 _HERSHEY = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX)
+# fmt: off
 _WORDS = (
-    "TOTAL CASH CHANGE INVOICE RECEIPT TAX GST RM QTY PRICE AMOUNT ITEM DATE TIME TABLE CASHIER MEMBER POINTS DISCOUNT "
-    "SUBTOTAL ROUNDING VISA MASTER COFFEE TEA RICE NOODLE CHICKEN FISH BREAD MILK SUGAR WATER JUICE PAPER PEN BOOK SCREW "
-    "PAINT BOLT CABLE LAMP SOAP THANK YOU PLEASE COME AGAIN STREET ROAD NO TEL FAX SHOP STORE MART HARDWARE TRADING SDN BHD"
-).split()
+    "TOTAL", "CASH", "CHANGE", "INVOICE", "RECEIPT", "TAX", "GST", "RM", "QTY", "PRICE", "AMOUNT", "ITEM", "DATE",
+    "TIME", "TABLE", "CASHIER", "MEMBER", "POINTS", "DISCOUNT", "SUBTOTAL", "ROUNDING", "VISA", "MASTER",
+    "COFFEE", "TEA", "RICE", "NOODLE", "CHICKEN", "FISH", "BREAD", "MILK", "SUGAR", "WATER", "JUICE", "PAPER",
+    "PEN", "BOOK", "SCREW", "PAINT", "BOLT", "CABLE", "LAMP", "SOAP", "THANK", "YOU", "PLEASE", "COME", "AGAIN",
+    "STREET", "ROAD", "NO", "TEL", "FAX", "SHOP", "STORE", "MART", "HARDWARE", "TRADING", "SDN", "BHD",
+)
+# fmt: on
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,14 +212,12 @@ def _hits(instances: list[TextInstance], box: NDArray[np.float64], gap: float) -
     """Would this box come closer than ``gap`` to text of the same line?"""
     low, high = box.min(axis=0), box.max(axis=0)
     return any(
-        (p.max(axis=0) >= low - (gap, 0)).all() and (p.min(axis=0) <= high + (gap, 0)).all()
+        (p.max(axis=0) >= low - (gap, 0)).all() and (p.min(axis=0) <= (*high, gap, 0)).all()
         for p in (instance.polygon for instance in instances)
     )
 
 
-def _turn(
-    page: NDArray[np.uint8], instances: list[TextInstance], degrees: float
-) -> tuple[NDArray[np.uint8], list[TextInstance]]:
+def _turn(page: NDArray[np.uint8], instances: list[TextInstance], degrees: float) -> tuple[NDArray[np.uint8], list[TextInstance]]:
     """Rotate the page about its centre, on a canvas that holds all of it."""
     height, width = page.shape[:2]
     matrix = np.eye(3)
@@ -247,7 +250,7 @@ def _scene(rng: np.random.Generator) -> SynthPage:
         if tall + 8 > height or wide + 8 > width:
             continue
         x, y = int(rng.integers(4, width - wide - 3)), int(rng.integers(4, height - tall - 3))
-        outline = np.round(polygon + (x, y)).astype(np.int32)
+        outline = np.round((*polygon, x, y)).astype(np.int32)
         mark = np.zeros_like(taken)
         cv2.fillPoly(mark, [outline], 1)
         cv2.polylines(mark, [outline], True, 1, thickness=text_height // 2)
@@ -255,7 +258,7 @@ def _scene(rng: np.random.Generator) -> SynthPage:
             continue
         taken |= mark
         _blend(page, coverage, x, y, rng.uniform(0, 90, 3))
-        instances.append(TextInstance((polygon + (x, y)).astype(np.float32), ink.text))
+        instances.append(TextInstance(((*polygon, x, y)).astype(np.float32), ink.text))
     return SynthPage(_finish(page, rng), tuple(instances))
 
 

@@ -14,7 +14,6 @@ square root over the page ends it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +25,8 @@ from ocrsdk.geometry import offset_polygon
 from ocrsdk.types import TargetMaps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 Distance = Literal["exact", "db"]
@@ -70,10 +71,7 @@ def draw_targets(
         if spec.clamp:
             np.clip(polygon, 0, [width - 1, height - 1], out=polygon)
         distance, visible_side = _measure(polygon, spec.shrink_ratio, height, width)
-        if ignored or distance == 0 or visible_side < spec.min_text_size:
-            shrunk = []
-        else:
-            shrunk = offset_polygon(polygon, -distance)
+        shrunk = [] if ignored or distance == 0 or visible_side < spec.min_text_size else offset_polygon(polygon, -distance)
         if not shrunk:
             _fill(prob_mask, polygon.astype(np.int32), 0)
             continue

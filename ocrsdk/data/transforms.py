@@ -7,7 +7,6 @@ maps ``x`` to ``s * (x + 0.5) - 0.5``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Matrix = NDArray[np.float64]
@@ -51,7 +52,7 @@ def warp(image: NDArray[np.uint8], matrix: Matrix, height: int, width: int) -> N
     Linear interpolation skips pixels when it shrinks to less than half, so such images are first averaged over whole blocks.
     """
     shrink = 1 / math.sqrt(abs(np.linalg.det(matrix[:2, :2])))
-    block = int(shrink)
+    block = int(shrink + 1e-6)
     if block >= 2:
         rows, columns = image.shape[0] // block * block, image.shape[1] // block * block
         if rows and columns:
@@ -131,7 +132,7 @@ class TrainTransform:
         # A page smaller than the crop lands anywhere in it; of a larger one, no part beyond its edge is taken.
         first, last = low + np.minimum(room, 0), low + np.maximum(room, 0)
         if polygons and rng.random() < 0.9:
-            polygon = polygons[rng.integers(len(polygons))]
+            polygon = polygons[int(rng.integers(len(polygons)))]
             anchor = matrix[:2, :2] @ polygon.mean(axis=0) + matrix[:2, 2]
             origin = np.clip(anchor - rng.uniform(0.1, 0.9, 2) * self.crop, first, last)
         else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.plugin_base import Plugin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytorch_lightning.loggers import Logger
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ocrsdk.errors import RunFolderError
 from ocrsdk.loggers.base import LoggerFactory, RunInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE_NAME = "metrics.jsonl"
 

@@ -8,7 +8,6 @@ take part in no count, but they are counted apart so that nobody has to guess.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from numba import njit
 from ocrsdk import geometry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -132,9 +133,7 @@ class HmeanMetric:
         """Forget all images."""
         self._images.clear()
 
-    def update(
-        self, truth: Sequence[ArrayLike], ignore: ArrayLike, detections: Sequence[ArrayLike]
-    ) -> ImageScore:
+    def update(self, truth: Sequence[ArrayLike], ignore: ArrayLike, detections: Sequence[ArrayLike]) -> ImageScore:
         """Score one image.
 
         Args:
@@ -147,9 +146,7 @@ class HmeanMetric:
             raise ValueError(f"{len(truth)} ground-truth polygons, but {len(flags)} ignore flags")
         common, area_g, area_d, valid_g, valid_d = geometry.overlaps(*geometry.pack(truth), *geometry.pack(detections))
         judged, ignored = valid_g & ~flags, valid_g & flags
-        partner, aside = _match(
-            common, area_g, area_d, judged, ignored, valid_d, self.iou_threshold, self.area_threshold
-        )
+        partner, aside = _match(common, area_g, area_d, judged, ignored, valid_d, self.iou_threshold, self.area_threshold)
         score = ImageScore(
             matched=int((partner >= 0).sum()),
             gt_cared=int(judged.sum()),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,10 @@ from ocrsdk.errors import CheckpointError, SettingsError, nearest
 from ocrsdk.models.mobilenet import MobileNet
 from ocrsdk.models.neck import FPN, DBHead, ShuffleHead
 from ocrsdk.models.resnet import ResNet, resnet18, resnet50
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 MODELS = ("dbnet", "dbnet++")
 
@@ -71,6 +73,9 @@ class DBNet(nn.Module):
     Raises:
         SettingsError: The model or the backbone is unknown.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: DBNetConfig | None = None) -> None:
         super().__init__()

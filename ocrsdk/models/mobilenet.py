@@ -17,9 +17,7 @@ class FusedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int = 1) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        self.body = nn.Sequential(
-            conv_bn_relu(in_channels, hidden, 3, stride), conv_bn_relu(hidden, out_channels, 1, relu=False)
-        )
+        self.body = nn.Sequential(conv_bn_relu(in_channels, hidden, 3, stride), conv_bn_relu(hidden, out_channels, 1, relu=False))
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ocrsdk.models.layers import conv_bn_relu
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class FPN(nn.Module):
@@ -21,9 +24,7 @@ class FPN(nn.Module):
         adaptive_fusion: Weigh the levels by DBNet++'s adaptive scale fusion.
     """
 
-    def __init__(
-        self, in_channels: Sequence[int], lateral: int, channels: int, adaptive_fusion: bool = False
-    ) -> None:
+    def __init__(self, in_channels: Sequence[int], lateral: int, channels: int, adaptive_fusion: bool = False) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, lateral, 1, bias=False) for c in in_channels)
         self.smooth = nn.ModuleList(nn.Conv2d(lateral, channels // 4, 3, padding=1, bias=False) for _ in in_channels)

@@ -56,7 +56,7 @@ class PostProcessor:
             size: (height, width) of the original, to which points are clamped; the map's by default.
         """
         prob_map = np.ascontiguousarray(prob_map, dtype=np.float32)
-        binary = cv2.compare(prob_map, self.threshold, cv2.CMP_GT)
+        binary = (prob_map > self.threshold).view(np.uint8)
         contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         contours = contours[: self.max_candidates]
         find = self._quads if self.shape == "quad" else self._polygons
@@ -66,8 +66,8 @@ class PostProcessor:
         limit = np.array([width, height], dtype=np.float32)
         detections = []
         for polygon, score in zip(polygons, scores, strict=True):
-            points = polygon.astype(np.float32) if to_original is None else apply_matrix(polygon, to_original)
-            detections.append(Detection(np.clip(points, 0, limit), score))
+            points = polygon if to_original is None else apply_matrix(polygon, to_original)
+            detections.append(Detection(np.clip(points.astype(np.float32), 0, limit), score))
         return detections
 
     def _quads(self, prob_map: NDArray[np.float32], contours: Any) -> tuple[Any, list[float]]:

@@ -1,20 +1,15 @@
-"""Checkpoints: written so that a crash never damages the previous one, read without running code from the file."""
+"""Checkpoints written so that a crash never damages the previous one."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from ocrsdk.errors import CheckpointError, OcrsdkError
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
-
-FORMAT = 1
-_PREFIX = "model."
+from ocrsdk.errors import CheckpointError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -47,89 +42,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def make_passport(
-    model: DBNetConfig, prepare: dict[str, Any], postprocess: dict[str, Any], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """What stands in a checkpoint under ``ocrsdk``: all that inference needs besides weights, and how they came to be."""
-    from ocrsdk import __version__
-
-    return {
-        "format": FORMAT,
-        "ocrsdk_version": __version__,
-        "model": model.as_dict(),
-        "prepare": prepare,
-        "postprocess": postprocess,
-        "settings": settings,
-    }
-
-
-@dataclass(frozen=True)
-class LoadedCheckpoint:
-    """A network with trained weights, and what belongs to it."""
-
-    path: Path
-    model: DBNet
-    prepare: dict[str, Any]
-    """Arguments of ``EvalTransform``."""
-    postprocess: dict[str, Any]
-    """Arguments of ``PostProcessor``."""
-    settings: dict[str, Any]
-    """The settings of the training run."""
-    epoch: int
-    step: int
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of ours, as plain data and tensors.
-
-    Raises:
-        CheckpointError: The file is missing, damaged, unsafe, or none of ours.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for damaged and for unsafe files
-        kind = "it holds more than tensors and plain data, and was not executed" if "weights_only" in str(error) else (
-            "truncated, damaged or no checkpoint"
-        )
-        beside = [p for p in sorted(path.parent.glob("*.ckpt")) if p != path]
-        remedy = f". Beside it: {', '.join(p.name for p in beside)}" if beside else ""
-        raise CheckpointError(f"{path}: cannot be loaded ({kind}){remedy}") from error
-    passport = content.get("ocrsdk") if isinstance(content, dict) else None
-    if not isinstance(passport, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{path}: not a checkpoint of ocrsdk")
-    if passport.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: checkpoint format {passport.get('format')}, this version reads {FORMAT}; "
-            f"it was written by ocrsdk {passport.get('ocrsdk_version')}"
-        )
-    return dict(content)
-
-
-def load_checkpoint(path: Path) -> LoadedCheckpoint:
-    """A network in evaluation mode, with every weight of the checkpoint.
-
-    Raises:
-        CheckpointError: As ``read_checkpoint``, or the weights do not fit the architecture that the file names.
-    """
-    content = read_checkpoint(path)
-    passport = content["ocrsdk"]
-    state = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
-    try:
-        model = DBNet(DBNetConfig(**passport["model"]))
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, KeyError, OcrsdkError) as error:
-        first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
-        raise CheckpointError(f"{path}: the weights do not fit the model {passport.get('model')}: {first[:200]}") from error
-    return LoadedCheckpoint(
-        path,
-        model.eval(),
-        passport["prepare"],
-        passport["postprocess"],
-        passport["settings"],
-        content.get("epoch", 0),
-        content.get("global_step", 0),
-    )

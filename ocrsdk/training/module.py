@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,8 @@ from ocrsdk.training.optimizers import OptimizerSpec, build_optimizer, lr_factor
 from ocrsdk.types import Batch, PageDetections
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import Tensor
 
     from ocrsdk.losses import DBLoss
@@ -63,7 +64,8 @@ class DetectionModule(LightningModule):
         self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=len(batch.samples))
         self.log_dict(parts, batch_size=len(batch.samples))
         self._last_names = _names(batch)
-        return loss.total
+        total: Tensor = loss.total
+        return total
 
     def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
         """Clip by norm; stop before the weights change if a gradient is not finite."""

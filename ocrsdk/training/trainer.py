@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,8 @@ from ocrsdk.training.callbacks.progress import TrainingProgress
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytorch_lightning.loggers import Logger
 
     from ocrsdk.precision.base import PrecisionStrategy

@@ -65,7 +65,7 @@ polygons = st.lists(points, min_size=3, max_size=7, unique=True)
 @given(a=polygons, b=polygons)
 def test_overlap_and_validity_agree_with_shapely(a: list, b: list):
     one, two = shapely.Polygon(a), shapely.Polygon(b)
-    common, area_a, area_b, valid_a, valid_b = geometry.overlaps(*geometry.pack([a]), *geometry.pack([b]))
+    common, area_a, _area_b, valid_a, valid_b = geometry.overlaps(*geometry.pack([a]), *geometry.pack([b]))
     assert bool(valid_a[0]) == (one.is_valid and one.area > 0)
     assert bool(valid_b[0]) == (two.is_valid and two.area > 0)
     if valid_a[0] and valid_b[0]:

@@ -32,7 +32,12 @@ def test_the_small_model_is_small():
     [
         # numbers and names of torchvision's resnet18 and resnet50 without fc
         (resnet18, 11_176_512, 120, {"conv1.weight": (64, 3, 7, 7), "layer2.0.downsample.1.running_var": (128,)}),
-        (resnet50, 23_508_032, 318, {"layer3.5.conv2.weight": (256, 256, 3, 3), "layer1.0.downsample.0.weight": (256, 64, 1, 1)}),
+        (
+            resnet50,
+            23_508_032,
+            318,
+            {"layer3.5.conv2.weight": (256, 256, 3, 3), "layer1.0.downsample.0.weight": (256, 64, 1, 1)},
+        ),
     ],
 )
 def test_resnets_have_the_usual_names(build, parameters: int, keys: int, shapes: dict[str, tuple[int, ...]]):

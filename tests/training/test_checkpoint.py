@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from ocrsdk.errors import CheckpointError
+from ocrsdk.models.checkpoint import load_checkpoint, make_passport
 from ocrsdk.models.dbnet import DBNet, DBNetConfig
-from ocrsdk.training.checkpoint import AtomicCheckpointIO, load_checkpoint, make_passport
+from ocrsdk.training.checkpoint import AtomicCheckpointIO
 
 
 def content(config: DBNetConfig | None = None, claimed: DBNetConfig | None = None) -> dict:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -30,9 +34,6 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Ask for a stop as a signal would, in the middle of training step ``step``."""
-    import os
-    import signal
-
     original = DetectionModule.training_step
 
     def training_step(self: DetectionModule, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -79,15 +80,13 @@ def test_the_order_of_samples_is_a_function_of_seed_and_epoch(tmp_path: Path, sy
     for number, (workers, seed) in enumerate([(0, 0), (2, 0), (0, 1)]):
         wanted = settings(tmp_path / str(number), 1, workers).model_copy(update={"seed": seed})
         run = Pipeline(wanted).fit(synth_pages)
-        losses.append(weights(run.last_checkpoint)["model.prob_head.0.0.weight"])
+        losses.append(weights(run.last_checkpoint)["model.head.body.0.0.weight"])
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_bad_value_never_reaches_the_weights(
-    tmp_path: Path, synth_pages: Path, monkeypatch: pytest.MonkeyPatch, where: str
-):
+def test_a_bad_value_never_reaches_the_weights(tmp_path: Path, synth_pages: Path, monkeypatch: pytest.MonkeyPatch, where: str):
     seen: dict[str, dict[str, torch.Tensor]] = {}
     original = DetectionModule.training_step
 
@@ -99,7 +98,7 @@ def test_a_bad_value_never_reaches_the_weights(
                 bad = batch.image.float() * float("nan")
                 batch = Batch(bad, batch.samples, batch.targets)
             else:
-                self.model.prob_head[4].bias.register_hook(lambda g: g * float("inf"))
+                self.model.head.body[1].bias.register_hook(lambda g: g * float("inf"))
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(DetectionModule, "training_step", training_step)
@@ -110,10 +109,8 @@ def test_a_bad_value_never_reaches_the_weights(
 
 
 def test_time_limit_includes_the_last_validation(tmp_path: Path, synth_pages: Path):
-    import time
-
     wanted = settings(tmp_path / "run", epochs=10_000)
-    trainer = wanted.trainer.model_copy(update={"max_time": __import__("datetime").timedelta(seconds=6), "validations": 3})
+    trainer = wanted.trainer.model_copy(update={"max_time": timedelta(seconds=6), "validations": 3})
     start = time.monotonic()
     result = Pipeline(wanted.model_copy(update={"trainer": trainer})).fit(synth_pages)
     assert result.score is not None

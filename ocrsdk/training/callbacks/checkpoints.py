@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from ocrsdk.training.module import DetectionModule
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytorch_lightning import Trainer
+
+    from ocrsdk.training.module import DetectionModule
 
 
 class BestAndLast(Checkpoint):
@@ -37,7 +40,7 @@ class BestAndLast(Checkpoint):
         if trainer.sanity_checking or module.score is None or module.score.hmean < self.best_hmean:
             return
         self.best_hmean, self.best_step = module.score.hmean, trainer.global_step
-        trainer.save_checkpoint(self.best_path)
+        trainer.save_checkpoint(self.best_path, weights_only=False)
 
     def on_train_batch_end(self, trainer: Trainer, *_args: Any) -> None:
         """Save at once when the run was asked to stop in the middle of an epoch."""
@@ -55,7 +58,7 @@ class BestAndLast(Checkpoint):
 
     def _save_last(self, trainer: Trainer) -> None:
         if trainer.global_step != self._saved_step:
-            trainer.save_checkpoint(self.last_path)
+            trainer.save_checkpoint(self.last_path, weights_only=False)
             self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
-from ocrsdk.training.module import DetectionModule
+if TYPE_CHECKING:
+    from ocrsdk.training.module import DetectionModule
 
 _RESERVE = 1.15
 """The last validation is expected to take this many times as long as the longest one so far."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
 from ocrsdk.drawing import draw_page
-from ocrsdk.training.callbacks.checkpoints import BestAndLast
-from ocrsdk.training.module import DetectionModule
-from ocrsdk.types import Annotation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocrsdk.training.callbacks.checkpoints import BestAndLast
+    from ocrsdk.training.module import DetectionModule
+    from ocrsdk.types import Annotation
 
 
 class Overlays(Callback):

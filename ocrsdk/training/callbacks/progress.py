@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ocrsdk.training.callbacks.limits import RunLimits
-from ocrsdk.training.module import DetectionModule
-from ocrsdk.types import Batch
+if TYPE_CHECKING:
+    from ocrsdk.training.callbacks.limits import RunLimits
+    from ocrsdk.training.module import DetectionModule
+    from ocrsdk.types import Batch
 
 _PLAIN_EVERY = 20.0
 """Seconds between two lines when stderr is no terminal."""
