@@ -51,15 +51,20 @@ def load_settings(
 
 
 def set_up_output(verbose: bool = False) -> None:
-    """Log lines on stderr; Lightning's own chatter only with ``--verbose``."""
+    """Log lines on stderr; warnings of libraries only with ``--verbose``."""
     from ocrsdk import logs
 
     logs.configure("debug" if verbose else "info")
     if not verbose:
-        for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\.")
         warnings.filterwarnings("ignore", module=r"torch\.")
+
+
+def quiet_lightning() -> None:
+    """No device table, no advice. Lightning sets its level when it is imported, so it is imported first."""
+    import pytorch_lightning
+
+    logging.getLogger(pytorch_lightning.__name__).setLevel(logging.WARNING)
 
 
 def say(text: str = "") -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ocrsdk.cli.common import file_progress, say
 from ocrsdk.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Generate data.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,8 +10,6 @@ import typer
 from ocrsdk.cli.common import JsonOption, VerboseOption, file_progress, print_json, say, set_up_output, table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ocrsdk.results import EvaluationResult
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ocrsdk.cli.common import VerboseOption, note, say, set_up_output
 from ocrsdk.errors import DataError, OcrsdkError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,13 +16,12 @@ from ocrsdk.cli.common import (
     load_settings,
     note,
     print_json,
+    quiet_lightning,
     say,
     set_up_output,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ocrsdk.results import FitResult, Plan
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
@@ -96,6 +96,8 @@ def train(
     )
     set_up_output(verbose)
     note("loading PyTorch")
+    if not verbose:
+        quiet_lightning()
     from ocrsdk.pipeline import Pipeline
 
     pipeline = Pipeline(settings, progress=file_progress("checking"), layers=layers)

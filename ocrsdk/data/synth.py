@@ -212,7 +212,7 @@ def _hits(instances: list[TextInstance], box: NDArray[np.float64], gap: float) -
     """Would this box come closer than ``gap`` to text of the same line?"""
     low, high = box.min(axis=0), box.max(axis=0)
     return any(
-        (p.max(axis=0) >= low - (gap, 0)).all() and (p.min(axis=0) <= (*high, gap, 0)).all()
+        (p.max(axis=0) >= low - (gap, 0)).all() and (p.min(axis=0) <= high + (gap, 0)).all()
         for p in (instance.polygon for instance in instances)
     )
 
@@ -250,7 +250,7 @@ def _scene(rng: np.random.Generator) -> SynthPage:
         if tall + 8 > height or wide + 8 > width:
             continue
         x, y = int(rng.integers(4, width - wide - 3)), int(rng.integers(4, height - tall - 3))
-        outline = np.round((*polygon, x, y)).astype(np.int32)
+        outline = np.round(polygon + (x, y)).astype(np.int32)
         mark = np.zeros_like(taken)
         cv2.fillPoly(mark, [outline], 1)
         cv2.polylines(mark, [outline], True, 1, thickness=text_height // 2)
@@ -258,7 +258,7 @@ def _scene(rng: np.random.Generator) -> SynthPage:
             continue
         taken |= mark
         _blend(page, coverage, x, y, rng.uniform(0, 90, 3))
-        instances.append(TextInstance(((*polygon, x, y)).astype(np.float32), ink.text))
+        instances.append(TextInstance((polygon + (x, y)).astype(np.float32), ink.text))
     return SynthPage(_finish(page, rng), tuple(instances))
 
 

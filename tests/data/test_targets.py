@@ -109,7 +109,7 @@ def quads(draw_from):
     angle = number(-3, 3)
     c, s = np.cos(angle), np.sin(angle)
     box = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ np.array([[c, s], [-s, c]])
-    return ((*box, x, y)).astype(np.float32)
+    return (box + (x, y)).astype(np.float32)
 
 
 def slow_exact(polygon: np.ndarray, height: int, width: int, ratio: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import shapely
 from ocrsdk.models.postprocess import PostProcessor
 from tests.conftest import GOLDEN, ragged
 
+PAPER = {"box_threshold": 0.6, "unclip_ratio": 1.5}
 MAPS = sorted(p.stem for p in (GOLDEN / "postprocess").glob("*.npz"))
 
 
@@ -28,7 +29,7 @@ def best_ious(found: list[np.ndarray], expected: list[np.ndarray]) -> np.ndarray
 @pytest.mark.parametrize("name", MAPS)
 def test_quads_equal_the_oracle(name: str):
     golden = load(name)
-    found = PostProcessor()(golden["prob_map"].astype(np.float32))
+    found = PostProcessor(**PAPER)(golden["prob_map"].astype(np.float32))
     assert len(found) == len(golden["quads"])
     for polygon, score in zip(golden["quads_exact"], golden["quad_scores"], strict=True):
         nearest = min(found, key=lambda d: np.abs(d.polygon - polygon).max())
@@ -39,7 +40,7 @@ def test_quads_equal_the_oracle(name: str):
 @pytest.mark.parametrize("name", MAPS)
 def test_quads_are_near_the_original(name: str):
     golden = load(name)
-    found = PostProcessor()(golden["prob_map"].astype(np.float32))
+    found = PostProcessor(**PAPER)(golden["prob_map"].astype(np.float32))
     if len(found):
         ious = best_ious([d.polygon for d in found], list(golden["quads_32nd"]))
         assert np.median(ious) >= 0.93
@@ -52,7 +53,7 @@ def test_polygons_are_near_the_original(name: str, ratio: float):
     golden = load(name)
     key = f"{ratio * 10:.0f}"
     expected = ragged(golden[f"polygon_points_{key}"], golden[f"polygon_offsets_{key}"])
-    found = PostProcessor(shape="polygon", unclip_ratio=ratio)(golden["prob_map"].astype(np.float32))
+    found = PostProcessor(shape="polygon", box_threshold=0.6, unclip_ratio=ratio)(golden["prob_map"].astype(np.float32))
     assert len(found) == len(expected)
     if expected:
         ious = best_ious([d.polygon for d in found], expected)

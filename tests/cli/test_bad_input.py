@@ -1,0 +1,224 @@
+"""Bad input: one line that names the file, the line or the option and the remedy; exit code 2; nothing written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import CLI
+
+
+@pytest.fixture
+def data(tmp_path: Path, synth_pages: Path) -> Path:
+    """A small good data folder that a test may spoil."""
+    return Path(shutil.copytree(synth_pages, tmp_path / "data"))
+
+
+def refused(cli: CLI, folder: Path, *args: str | Path, env: dict[str, str] | None = None) -> str:
+    """Run, check that it is refused as it should be, and return the message."""
+    before = sorted(folder.rglob("*"))
+    result: subprocess.CompletedProcess[str] = cli(*args, env=env)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert result.stderr.splitlines()[-1] == errors[0]
+    assert sorted(folder.rglob("*")) == before
+    return errors[0]
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A valid PNG header of that size, and hardly any pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+
+
+def test_missing_folder(cli: CLI, tmp_path: Path):
+    message = refused(cli, tmp_path, "train", "nowhere")
+    assert "nowhere: no such folder" in message
+    assert "ocrsdk data synth nowhere" in message
+
+
+def test_empty_folders(cli: CLI, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    assert "empty: no train/ in it" in refused(cli, tmp_path, "train", "empty")
+    (tmp_path / "empty" / "train").mkdir()
+    (tmp_path / "empty" / "val").mkdir()
+    assert str(Path("empty", "train")) in refused(cli, tmp_path, "train", "empty")
+
+
+def spoil_labels(line: str) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        label = data / "train" / "labels" / "gt_0002.txt"
+        first = "10,10,90,10,90,40,10,40,fine\n"
+        label.write_text(first + line + "\n")
+        (data / "train" / "labels" / "0002.png.txt").unlink(missing_ok=True)
+
+    return spoil
+
+
+def rewrite_image(content: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        path = data / "train" / "images" / "0002.png"
+        path.write_bytes(content(path.read_bytes()))
+
+    return spoil
+
+
+def as_truncated_jpeg(data: Path) -> None:
+    import cv2
+
+    path = data / "train" / "images" / "0002.png"
+    jpeg = cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes()
+    path.write_bytes(jpeg[: len(jpeg) // 2])
+
+
+SPOILT = {
+    "image without label": (lambda d: [p.unlink() for p in (d / "train/labels").glob("*0002*")], ["0002.png"]),
+    "label without image": (lambda d: (d / "train/images/0002.png").unlink(), ["0002"]),
+    "truncated JPEG": (as_truncated_jpeg, ["0002.png", "cut short"]),
+    "truncated PNG": (rewrite_image(lambda b: b[: len(b) // 2]), ["0002.png", "cut short"]),
+    "0-byte PNG": (rewrite_image(lambda _: b""), ["0002.png", "empty"]),
+    "no image": (rewrite_image(lambda _: b"hello" * 100), ["0002.png", "not an image"]),
+    "PNG bomb": (rewrite_image(lambda _: png_of(30_000, 30_000)), ["0002.png", "pixels"]),
+    "7 numbers": (spoil_labels("1,2,3,4,5,6,7,text"), ["gt_0002.txt:2"]),
+    "letters": (spoil_labels("1,2,3,4,5,x,7,8,text"), ["gt_0002.txt:2", "'x'"]),
+    "NaN": (spoil_labels("1,2,nan,4,5,6,7,8,text"), ["gt_0002.txt:2", "nan"]),
+    "self-crossing": (spoil_labels("10,10,90,40,90,10,10,40,text"), ["gt_0002.txt:2", "cross"]),
+    "flat": (spoil_labels("10,10,90,10,90,10,10,10,text"), ["gt_0002.txt:2"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SPOILT)
+def test_bad_samples_stop_the_run_or_are_listed(cli: CLI, tmp_path: Path, data: Path, case: str):
+    spoil, parts = SPOILT[case]
+    spoil(data)
+    message = refused(cli, tmp_path, "train", data)
+    for part in parts:
+        assert part in message
+    assert "--on-bad-sample skip" in message
+
+
+@pytest.mark.slow
+def test_skipped_samples_are_counted_and_listed(cli: CLI, tmp_path: Path, data: Path):
+    SPOILT["0-byte PNG"][0](data)
+    (data / "train" / "images" / "0003.png").unlink()
+    result = cli("train", data, "--on-bad-sample", "skip", "--dry-run", "--set", "data.crop=64", "--set", "data.image_size=96")
+    assert result.returncode == 0, result.stderr
+    assert "4 training pages" in result.stdout
+    assert "skipped     2 samples" in result.stdout
+    assert "0002.png" in result.stderr
+    assert "0003" in result.stderr
+
+
+@pytest.mark.slow
+def test_boxes_outside_the_page_follow_the_policy(cli: CLI, tmp_path: Path, data: Path):
+    spoil_labels("-50,10,90,10,90,40,-50,40,text")(data)
+    args = ("train", data, "--dry-run", "--set", "data.crop=64", "--set", "data.image_size=96")
+    for policy in ("clip", "ignore"):
+        result = cli(*args, "--set", f"data.outside={policy}")
+        assert result.returncode == 0, result.stderr
+        assert "reaches beyond" in result.stderr
+        assert "region 2 reaches x -50..90" in result.stderr
+    assert "region 2 reaches x -50..90" in refused(cli, tmp_path, *args, "--set", "data.outside=stop")
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (("--backbone", "resnet19"), ["--backbone", "resnet18"]),
+        (("--model", "dbnett"), ["--model", "dbnet"]),
+        (("--precision", "fp23"), ["fp23", "fp32"]),
+        (("--cache", "nome"), ["nome", "none"]),
+        (("--logger", "json"), ["json", "jsonl"]),
+        (("--set", "trainer.epoch=3"), ["trainer.epoch", "trainer.epochs"]),
+        (("--set", "trainer.epochs"), ["KEY=VALUE"]),
+        (("--set", "trainer.epochs=many"), ["trainer.epochs", "many"]),
+        (("--epochs", "0"), ["epochs", "0"]),
+        (("--max-time", "soon"), ["max_time", "soon"]),
+        (("--on-bad-sample", "skp"), ["on_bad_sample", "skip"]),
+        (("--workers", "100"), ["workers", "100", "CPUs"]),
+        (("--config", "none.toml"), ["none.toml"]),
+        (("--resume", "none"), ["none: no such run folder"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.slow
+def test_wrong_options(cli: CLI, tmp_path: Path, data: Path, args: tuple[str, ...], parts: list[str]):
+    message = refused(cli, tmp_path, "train", data, *args)
+    for part in parts:
+        assert part.lstrip("-").replace("-", "_") in message.replace("-", "_")
+
+
+def test_wrong_variables_and_files(cli: CLI, tmp_path: Path):
+    message = refused(cli, tmp_path, "config", "show", env={"OCRSDK_CAHCE__DIR": "x"})
+    assert "OCRSDK_CAHCE__DIR" in message
+    assert "OCRSDK_CACHE__DIR" in message
+    (tmp_path / "run.toml").write_text("seed = 1\n\n[trainer]\nepohcs = 3\n")
+    message = refused(cli, tmp_path, "config", "show", "--config", "run.toml")
+    assert "run.toml:4" in message
+    assert "'trainer.epochs'" in message
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_run_folder_without_permission(cli: CLI, tmp_path: Path, data: Path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "locked" in refused(cli, tmp_path, "train", data, "--run-dir", "locked/run")
+
+
+@pytest.mark.slow
+def test_run_folder_that_cannot_be(cli: CLI, tmp_path: Path, data: Path):
+    (tmp_path / "file").write_text("")
+    message = refused(cli, tmp_path, "train", data, "--run-dir", "file/run")
+    assert "file/run: cannot be created" in message
+    assert "--run-dir" in message
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch exploded",)
+
+
+@pytest.mark.slow
+def test_hostile_and_damaged_checkpoints(cli: CLI, tmp_path: Path, data: Path):
+    from ocrsdk.models.checkpoint import make_passport
+    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+
+    (tmp_path / "bomb.ckpt").write_bytes(pickle.dumps(Bomb()))
+    torch.save({"state_dict": {}, "ocrsdk": Bomb()}, tmp_path / "bomb2.ckpt")
+    state = {f"model.{k}": v for k, v in DBNet().state_dict().items()}
+    good = {"state_dict": state, "ocrsdk": make_passport(DBNetConfig(), {}, {}, {})}
+    torch.save(good, tmp_path / "good.ckpt")
+    (tmp_path / "half.ckpt").write_bytes((tmp_path / "good.ckpt").read_bytes()[:100_000])
+    torch.save({**good, "ocrsdk": make_passport(DBNetConfig(backbone="resnet18"), {}, {}, {})}, tmp_path / "other.ckpt")
+    torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
+    expected = {
+        "bomb": "not executed",
+        "bomb2": "not executed",
+        "half": "truncated, damaged",
+        "other": "do not fit",
+        "foreign": "not a checkpoint of ocrsdk",
+        "absent": "no such file",
+    }
+    for name, part in expected.items():
+        message = refused(cli, tmp_path, "evaluate", f"{name}.ckpt", data)
+        assert f"{name}.ckpt: " in message
+        assert part in message
+    assert not (tmp_path / "exploded").exists()
+    assert cli("evaluate", "good.ckpt", data).returncode == 0
+    assert "nothing.png: no such file" in refused(cli, tmp_path, "predict", "good.ckpt", "nothing.png")

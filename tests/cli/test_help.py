@@ -1,0 +1,72 @@
+"""``--help`` teaches, and does not wait for the heavy packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import CLI
+
+HEAVY = (
+    "torch",
+    "pytorch_lightning",
+    "wandb",
+    "cv2",
+    "numpy",
+    "structlog",
+    "pydantic",
+    "numba",
+    "PIL",
+    "diskcache",
+    "pluggy",
+    "yaml",
+)
+COMMANDS = [
+    (),
+    ("train",),
+    ("evaluate",),
+    ("predict",),
+    ("data",),
+    ("data", "synth"),
+    ("config",),
+    ("config", "show"),
+    ("plugins", "list"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_imports_nothing_heavy(command: tuple[str, ...]):
+    code = (
+        "import sys; from ocrsdk.cli import app\n"
+        f"try: app({[*command, '--help']!r})\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        f"loaded = [m for m in {HEAVY!r} if m in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Usage:" in result.stdout
+
+
+def test_importing_the_package_costs_nothing():
+    code = f"import sys, ocrsdk; loaded = [m for m in {HEAVY!r} if m in sys.modules]; assert not loaded, loaded"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_inference_needs_no_lightning():
+    code = "import sys, ocrsdk.inference; assert 'torch' in sys.modules; assert 'pytorch_lightning' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_command_names_the_nearest(cli: CLI):
+    result = cli("trian")
+    assert result.returncode == 2
+    assert "train" in result.stderr
+
+
+def test_version(cli: CLI):
+    from ocrsdk import __version__
+
+    assert cli("--version").stdout.strip() == f"ocrsdk {__version__}"

@@ -1,0 +1,91 @@
+"""The whole way: a detector learns pages by heart; a stranger's commands work on real receipts; signals stop a run softly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ocrsdk import Pipeline, Settings
+from ocrsdk.data.synth import write_pages
+from tests.conftest import CLI
+
+pytestmark = pytest.mark.slow
+
+
+def test_overfits_four_pages(tmp_path: Path):
+    list(write_pages(tmp_path / "data" / "pages", 4, 7, scenes=0.25))
+    settings = Settings(
+        run_dir=tmp_path / "run",
+        data={"train": "pages", "val": "pages"},
+        augment={"scale_min": 0.9, "scale_max": 1.1, "rotate": 0, "jitter": 0},
+        trainer={"epochs": 160, "validations": 1},
+    )
+    result = Pipeline(settings).fit(tmp_path / "data")
+    assert result.score is not None
+    assert result.score.hmean > 0.95
+    again = Pipeline.from_checkpoint(result.best_checkpoint).evaluate(tmp_path / "data" / "pages")
+    assert again.score.hmean == pytest.approx(result.score.hmean, abs=1e-6)
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [m["val/hmean"] for m in metrics if "val/hmean" in m] == [pytest.approx(result.score.hmean)]
+    steps = [m["step"] for m in metrics if "train/loss" in m]
+    assert steps == sorted(set(steps))
+    assert len(list((tmp_path / "run" / "overlays").iterdir())) == 4
+
+
+def test_commands_on_real_receipts(cli: CLI, tmp_path: Path, receipts: Path):
+    small = ("--set", "data.image_size=416", "--set", "data.crop=160", "--set", "data.verify=header")
+    result = cli("train", receipts, "--max-time", "20s", "--run-dir", "run", "--set", "trainer.validations=1", *small)
+    assert result.returncode == 0, result.stderr
+    assert "finished" in result.stdout
+    best = "run/checkpoints/best.ckpt"
+    result = cli("evaluate", best, receipts, "--json")
+    assert result.returncode == 0, result.stderr
+    score = json.loads(result.stdout)
+    assert score["images"] == len(list((receipts / "val" / "images").iterdir()))
+    assert 0 <= score["hmean"] <= 1
+    pages = sorted((receipts / "val" / "images").iterdir())[:2]
+    result = cli("predict", best, *pages, "--json", "found.json", "--draw", "drawn")
+    assert result.returncode == 0, result.stderr
+    assert [Path(p["image"]).name for p in json.loads((tmp_path / "found.json").read_text())] == [p.name for p in pages]
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
+
+
+def test_dry_run_writes_nothing_and_tells_the_plan(cli: CLI, tmp_path: Path, synth_pages: Path):
+    result = cli("train", synth_pages, "--dry-run", "--json", "--set", "data.crop=64", "--set", "data.image_size=96")
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert plan["train_pages"] == 6
+    assert plan["steps"] == plan["steps_per_epoch"] * 100 == 100
+    assert plan["precision"] == "fp32"
+    assert plan["parameters"] > 100_000
+    assert list(tmp_path.iterdir()) == [synth_pages.parent] or not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_a_checkpoint(tmp_path: Path, synth_pages: Path, number: signal.Signals, code: int):
+    args = [sys.executable, "-m", "ocrsdk", "train", str(synth_pages), "--run-dir", "run", "--epochs", "100000"]
+    args += ["--set", "data.crop=64", "--set", "data.image_size=96", "--set", "logging.every_n_steps=1"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
+    process = subprocess.Popen(
+        args, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group, workers included
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert f"stopped by {number.name}" in out
+    assert "--resume run" in out
+    assert "Traceback" not in err
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

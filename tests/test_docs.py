@@ -1,0 +1,96 @@
+"""Documentation is executed, and is complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_python_examples_run(tmp_path: Path, synth_pages: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(synth_pages, tmp_path / "demo-data")
+    monkeypatch.chdir(tmp_path)
+    from ocrsdk import Pipeline, Settings
+
+    Pipeline(Settings(run_dir="runs/first", trainer={"epochs": 1})).fit("demo-data")
+    shutil.copytree("runs/first", "runs/demo")
+    ran = 0
+    for page in PAGES:
+        for code in blocks(page, "python"):
+            exec(compile(code, str(page), "exec"), {})
+            ran += 1
+    assert ran >= 3
+
+
+def test_settings_examples_are_valid(tmp_path: Path):
+    from ocrsdk import Settings
+
+    for page in PAGES:
+        for number, text in enumerate(blocks(page, "toml")):
+            path = tmp_path / f"{page.stem}{number}.toml"
+            path.write_text(text)
+            Settings.load(path, environ={})
+
+
+def test_commands_in_examples_exist():
+    import click
+    import typer
+
+    from ocrsdk.cli import app
+
+    root = typer.main.get_command(app)
+    seen = 0
+    for page in PAGES:
+        for line in "\n".join(blocks(page, "bash")).splitlines():
+            words = line.split("#")[0].split()
+            while words and re.match(r"^[A-Z_]+=", words[0]):
+                words.pop(0)
+            if not words or words[0] != "ocrsdk":
+                continue
+            command, rest = root, words[1:]
+            while rest and rest[0] in getattr(command, "commands", {}):
+                command, rest = command.commands[rest.pop(0)], rest
+            assert not hasattr(command, "commands"), line
+            known = {name for p in command.params for name in p.opts}
+            assert {w for w in rest if w.startswith("--")} <= known, line
+            seen += 1
+    assert seen > 8
+    assert click
+
+
+def test_reference_pages_list_everything():
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    from ocrsdk.plugins import HOOKS
+    from ocrsdk.settings import Settings
+    from ocrsdk.settings_sources import leaves
+
+    settings, hooks, commands = made.settings(), made.hooks(), made.commands()
+    for name in leaves(Settings):
+        assert f"`{name}`" in settings
+    for hook in HOOKS.values():
+        assert f"## {hook}" in hooks
+    for command in ("train", "evaluate", "predict", "data synth", "config show", "config schema", "plugins list"):
+        assert f"## ocrsdk {command}\n" in commands
+
+
+def test_no_machine_is_named():
+    for page in [*PAGES, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "constraints.txt"]:
+        text = page.read_text()
+        for word in (os.fspath(ROOT), "/home/", "/tmp/"):
+            assert word not in text, page
