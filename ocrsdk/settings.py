@@ -140,7 +140,7 @@ class OptimizerSettings(Section):
 
     name: Literal["adamw", "sgd"] = "adamw"
     """``sgd`` wants ``lr = 0.007`` and a long run."""
-    lr: Positive = 4e-3
+    lr: Positive = 8e-3
     """Highest learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Decay of weights, not of biases and normalisation."""

@@ -7,8 +7,9 @@ import math
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from lightning_fabric.loggers.logger import rank_zero_experiment
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import RunFolderError
 from ocrsdk.loggers.base import LoggerFactory, RunInfo

@@ -64,6 +64,11 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 class ResNet(nn.Module):
     """Feature maps at strides 4, 8, 16 and 32 with ``channels`` channels."""
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)

@@ -15,7 +15,7 @@ class OptimizerSpec:
     """How weights are updated; see ``settings.OptimizerSettings`` for the meaning of each field."""
 
     name: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 4e-3
+    lr: float = 8e-3
     weight_decay: float = 1e-2
     momentum: float = 0.9
     schedule: Literal["cosine", "poly"] = "cosine"
