@@ -93,7 +93,6 @@ class Pipeline:
         Raises:
             OcrsdkError: Bad settings, data, plug-ins or checkpoints; before anything is written, where that can be known.
         """
-        from ocrsdk.training.signals import StopSignals
         from ocrsdk.training.trainer import build_trainer
 
         checkpoint = self._resumable(Path(resume)) if resume is not None else None
@@ -107,12 +106,13 @@ class Pipeline:
         built = build_trainer(settings, folder, parts.strategy, self._loggers(parts, folder, checkpoint), val_annotations)
         trainer, module = built.trainer, parts.module
         start, before = time.monotonic(), _step_of(checkpoint)
-        with StopSignals(built.limits.request_stop) as signals, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
             warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
             trainer.fit(module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
         parts.cache.close()
+        signals = built.signals
         if trainer.global_step == before and signals.received is None:
             raise TrainingError(
                 f"0 steps were made: {folder} is at step {before} and its limits are reached. Give it more: --epochs or --max-time"

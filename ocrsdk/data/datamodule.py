@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -69,7 +70,7 @@ class DetectionDataModule(LightningDataModule):
             batch_size=batch_size,
             num_workers=self.workers,
             collate_fn=collate,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
             **kwargs,
         )
@@ -93,7 +94,10 @@ class DetectionDataModule(LightningDataModule):
         self.sampler.epoch, self.sampler.start = state_dict["epoch"], state_dict["offset"]
 
 
-def _one_thread(_worker: int) -> None:
-    """Workers share the CPUs with the training step: one thread each."""
+def _start_worker(_worker: int) -> None:
+    """One thread each: workers share the CPUs with the training step. A signal to the group stops the run, not its workers."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -52,14 +52,15 @@ def _read_checked(path: Path) -> tuple[bytes, tuple[int, int]]:
         with Image.open(io.BytesIO(data)) as header:
             width, height = header.size
             kind = header.format
-            turned = header.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
+            too_large, cut_short = width * height > MAX_PIXELS, _cut_short(data, kind)
+            turned = not (too_large or cut_short) and header.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels; too large to decode safely") from None
     except Exception as error:  # Pillow's readers raise many kinds for damaged headers
         raise ImageError(f"{path}: not an image that can be read ({type(error).__name__})") from error
-    if width * height > MAX_PIXELS:
+    if too_large:
         raise ImageError(f"{path}: {width} x {height} pixels; more than {MAX_PIXELS:,} are not decoded")
-    if _cut_short(data, kind):
+    if cut_short:
         raise ImageError(f"{path}: the {kind} file is cut short ({len(data):,} bytes); copy it again")
     return data, (width, height) if turned else (height, width)
 

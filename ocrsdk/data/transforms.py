@@ -56,7 +56,9 @@ def warp(image: NDArray[np.uint8], matrix: Matrix, height: int, width: int) -> N
     if block >= 2:
         rows, columns = image.shape[0] // block * block, image.shape[1] // block * block
         if rows and columns:
-            image = cv2.resize(image[:rows, :columns], (columns // block, rows // block), interpolation=cv2.INTER_AREA)
+            image = cv2.resize(  # type: ignore[assignment]
+                image[:rows, :columns], (columns // block, rows // block), interpolation=cv2.INTER_AREA
+            )
             matrix = matrix @ scaling(block)
     return cv2.warpAffine(  # type: ignore[return-value]
         image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=FILL

@@ -61,7 +61,7 @@ class PostProcessor:
         contours = contours[: self.max_candidates]
         find = self._quads if self.shape == "quad" else self._polygons
         polygons, scores = find(prob_map, contours)
-        to_original = None if matrix is None else np.linalg.inv(matrix)
+        to_original = None if matrix is None else np.linalg.inv(matrix).astype(np.float64)
         height, width = size or prob_map.shape
         limit = np.array([width, height], dtype=np.float32)
         detections = []

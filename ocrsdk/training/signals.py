@@ -5,31 +5,47 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning import Callback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType, TracebackType
+    from types import FrameType
 
 _CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class StopSignals:
-    """While active, the first SIGINT, SIGTERM or SIGHUP calls ``request_stop``; a second one interrupts at once.
+class StopSignals(Callback):
+    """While the run trains, the first SIGINT, SIGTERM or SIGHUP calls ``request_stop``; a second one interrupts at once.
 
-    Outside the main thread it does nothing: Python delivers signals to the main thread alone.
+    The handlers replace Lightning's own, which raises in the middle of an epoch; they are set when training starts, after
+    Lightning has set its. Outside the main thread nothing is done: Python delivers signals to the main thread alone.
     """
 
     def __init__(self, request_stop: Callable[[], None]) -> None:
         self._request_stop = request_stop
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
         self.received: signal.Signals | None = None
 
-    def __enter__(self) -> StopSignals:
+    def on_train_start(self, *_args: Any) -> None:
+        """Take over."""
         if threading.current_thread() is threading.main_thread():
             for number in _CAUGHT:
                 self._previous[number] = signal.signal(number, self._handle)
-        return self
+
+    def on_train_end(self, *_args: Any) -> None:
+        """Give back."""
+        self._restore()
+
+    def on_exception(self, *_args: Any) -> None:
+        """Give back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
@@ -41,7 +57,3 @@ class StopSignals:
             flush=True,
         )
         self._request_stop()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from ocrsdk.training.callbacks.limits import RunLimits
 from ocrsdk.training.callbacks.overlays import Overlays
 from ocrsdk.training.callbacks.progress import TrainingProgress
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
+from ocrsdk.training.signals import StopSignals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,7 @@ class TrainerParts:
     trainer: Trainer
     limits: RunLimits
     checkpoints: BestAndLast
+    signals: StopSignals
 
 
 def build_trainer(
@@ -54,7 +56,8 @@ def build_trainer(
     max_time = settings.trainer.max_time
     limits = RunLimits(max_time.total_seconds() if max_time else None, settings.trainer.validations)
     checkpoints = BestAndLast(run_dir / "checkpoints")
-    callbacks: list[Callback] = [limits, checkpoints]
+    signals = StopSignals(limits.request_stop)
+    callbacks: list[Callback] = [signals, limits, checkpoints]
     if settings.trainer.overlays:
         callbacks.append(Overlays(run_dir / "overlays", val_annotations, checkpoints, settings.trainer.overlays))
     callbacks.append(TrainingProgress(limits))
@@ -77,7 +80,7 @@ def build_trainer(
         use_distributed_sampler=False,
         **precision,
     )
-    return TrainerParts(trainer, limits, checkpoints)
+    return TrainerParts(trainer, limits, checkpoints, signals)
 
 
 class OneStep(Callback):

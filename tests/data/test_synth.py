@@ -30,7 +30,7 @@ def test_polygons_hold_all_the_ink(kind: str, seed: int):
     page = draw_page(0, seed, kind)
     grey = cv2.cvtColor(page.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     paper = cv2.medianBlur(cv2.cvtColor(page.image, cv2.COLOR_RGB2GRAY), 101).astype(np.float32)
-    ink = grey < paper * 0.55
+    ink = grey < (paper * 0.55 if kind == "receipt" else paper - 25)  # scenes have coloured ink on darker paper
     inside = np.zeros(grey.shape, np.uint8)
     for instance in page.instances:
         cv2.fillPoly(inside, [np.round(instance.polygon).astype(np.int32)], 1)
