@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Overlays(Callback):
-    """Draws after each validation whose weights became ``best.ckpt``; comes after ``BestAndLast`` in the list.
+    """Draws after each validation whose weights become ``best.ckpt``.
 
     Args:
         folder: Where the pictures go, one for each page.
@@ -32,7 +32,8 @@ class Overlays(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw."""
         module: DetectionModule = pl_module
-        if trainer.sanity_checking or self.best.best_step != trainer.global_step:
+        # Lightning calls checkpoint callbacks last, so ``best`` does not know this score yet.
+        if trainer.sanity_checking or module.score is None or module.score.hmean < self.best.best_hmean:
             return
         for page, annotation in list(zip(module.pages, self.annotations, strict=False))[: self.pages]:
             draw_page(page, self.folder / f"{page.image.stem}.jpg", annotation)
