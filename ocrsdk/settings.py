@@ -82,9 +82,9 @@ class DataSettings(Section):
 class AugmentSettings(Section):
     """The random part of a training sample."""
 
-    scale_min: Positive = 0.55
+    scale_min: Positive = 0.45
     """Smallest random scale; 1 is the size at evaluation."""
-    scale_max: Positive = 1.15
+    scale_max: Positive = 0.95
     """Largest random scale."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 3.0
     """Largest rotation in degrees, both ways."""
@@ -205,9 +205,9 @@ class PostProcessSettings(Section):
 
     threshold: Ratio = 0.3
     """A pixel is text above this probability."""
-    box_threshold: Ratio = 0.4
+    box_threshold: Ratio = 0.5
     """Regions with a lower mean probability are dropped."""
-    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.3
+    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.2
     """How far regions are grown back."""
     min_side: Annotated[float, Field(ge=0)] = 3.0
     """Regions thinner than this many pixels of the map are dropped."""

@@ -91,12 +91,12 @@ class EvalTransform:
 class TrainTransform:
     """Random scale, rotation, flip, crop and colour jitter.
 
-    Scales are relative to the size at which pages are evaluated, so that training and evaluation see text of the same size.
+    Scales are relative to the size at which pages are evaluated, so that both stay in one ratio however large the photographs are.
     """
 
     crop: int = 320
     """Side of the square crop in pixels."""
-    scale: tuple[float, float] = (0.7, 1.3)
+    scale: tuple[float, float] = (0.45, 0.95)
     """Range of the random scale, log-uniform, 1 = the size at evaluation."""
     rotate: float = 3.0
     """Largest rotation in degrees, both ways."""

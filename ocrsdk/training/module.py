@@ -59,7 +59,7 @@ class DetectionModule(LightningModule):
         output = self.model(batch.image)
         loss = self.loss(output.prob_logits, output.thresh_logits, batch.targets)
         if not torch.isfinite(loss.total):
-            raise NonFiniteError(f"the loss is {float(loss.total)} at step {self.global_step} for {_names(batch)}")
+            raise NonFiniteError(f"the loss is {float(loss.total.detach())} at step {self.global_step} for {_names(batch)}")
         parts = {f"train/{name}": value for name, value in zip(loss._fields[1:], loss[1:], strict=True)}
         self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=len(batch.samples))
         self.log_dict(parts, batch_size=len(batch.samples))
