@@ -205,7 +205,7 @@ class PostProcessSettings(Section):
 
     threshold: Ratio = 0.3
     """A pixel is text above this probability."""
-    box_threshold: Ratio = 0.5
+    box_threshold: Ratio = 0.45
     """Regions with a lower mean probability are dropped."""
     unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.2
     """How far regions are grown back."""
