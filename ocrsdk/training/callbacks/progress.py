@@ -49,7 +49,8 @@ class TrainingProgress(Callback):
         module: DetectionModule = pl_module
         progress = min(module.progress(), 1.0)
         text = f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  loss {float(outputs['loss']):.3f}"
-        text += f"  {self._images_per_second():.1f} img/s"
+        if len(self._recent) > 1:
+            text += f"  {self._images_per_second():.1f} img/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=progress, description=text)
         else:
@@ -57,8 +58,6 @@ class TrainingProgress(Callback):
             self._say(f"{progress:4.0%}  {self._limits.elapsed():4.0f} s  {text}")
 
     def _images_per_second(self) -> float:
-        if len(self._recent) < 2:
-            return 0.0
         seconds = self._recent[-1][0] - self._recent[0][0]
         return sum(count for _, count in list(self._recent)[1:]) / seconds if seconds else 0.0
 
