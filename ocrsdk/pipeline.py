@@ -95,7 +95,7 @@ class Pipeline:
         """
         from ocrsdk.training.trainer import build_trainer
 
-        checkpoint = self._resumable(Path(resume)) if resume is not None else None
+        checkpoint, before = self._resumable(Path(resume)) if resume is not None else (None, 0)
         parts = self._build(data)
         settings = self.settings
         folder = Path(resume) if resume is not None else run_folder.choose(settings)
@@ -105,7 +105,7 @@ class Pipeline:
         val_annotations = parts.datamodule.val.annotations
         built = build_trainer(settings, folder, parts.strategy, self._loggers(parts, folder, checkpoint), val_annotations)
         trainer, module = built.trainer, parts.module
-        start, before = time.monotonic(), _step_of(checkpoint)
+        start = time.monotonic()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
@@ -263,16 +263,17 @@ class Pipeline:
         run = RunInfo(folder, self.settings.name, self.settings.model_dump(mode="json"), checkpoint is not None)
         return [logger for factory in parts.loggers if (logger := factory.build(run)) is not None]
 
-    def _resumable(self, run: Path) -> Path:
-        """The checkpoint of ``run``, if these settings can go on from it."""
+    def _resumable(self, run: Path) -> tuple[Path, int]:
+        """The checkpoint of ``run`` and its step, if these settings can go on from it."""
         from ocrsdk.models.checkpoint import read_checkpoint
 
         path = run_folder.last_checkpoint(run)
-        trained = read_checkpoint(path)["ocrsdk"]["model"]
+        content = read_checkpoint(path)
+        trained = content["ocrsdk"]["model"]
         asked = {"name": self.settings.model.name, "backbone": self.settings.model.backbone}
         if trained != asked:
             raise CheckpointError(f"{path}: a checkpoint of {trained}, but the settings ask for {asked}")
-        return path
+        return path, int(content["global_step"])
 
     # ------------------------------------------------------ evaluation, inference
 
@@ -353,11 +354,3 @@ def _tell(report: DataReport) -> None:
         log.warning("sample skipped", reason=message)
     if report.outside:
         log.warning("text reaches beyond its page", folder=str(report.root), regions=len(report.outside), first=report.outside[0])
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    if checkpoint is None:
-        return 0
-    from ocrsdk.models.checkpoint import read_checkpoint
-
-    return int(read_checkpoint(checkpoint)["global_step"])

@@ -60,7 +60,7 @@ def test_encoding_round_trip_and_damage():
     image = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
     data = encode_image(image)
     np.testing.assert_array_equal(decode_image(data), image)
-    for bad in (b"", data[:10], data[:-1], b"XXXX" + data[4:], data + b"\0"):
+    for bad in (b"", data[:10], data[:-1], b"NOPE" + data[4:], data + b"\0"):
         with pytest.raises(ValueError, match="bytes|magic"):
             decode_image(bad)
 

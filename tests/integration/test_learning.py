@@ -65,7 +65,7 @@ def test_dry_run_writes_nothing_and_tells_the_plan(cli: CLI, tmp_path: Path, syn
     assert plan["steps"] == plan["steps_per_epoch"] * 100 == 100
     assert plan["precision"] == "fp32"
     assert plan["parameters"] > 100_000
-    assert list(tmp_path.iterdir()) == [synth_pages.parent] or not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
