@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def ocrsdk_register_cache_backends() -> list[type[CacheBackend]]:
-    """No cache."""
+    """On a local disk, or none."""
+    from ocrsdk.cache.disk import DiskCache
     from ocrsdk.cache.null import NullCache
 
-    return [NullCache]
+    return [DiskCache, NullCache]
 
 
 @hookimpl

@@ -8,6 +8,10 @@
     │   ├── AnnotationError      one label file (the message names file and line)
     │   └── ImageError           one image file
     ├── PluginError              an unknown or a broken plug-in
+    ├── CacheError               a cache that cannot be used as asked
+    │   ├── CacheEnvironmentError   the disk, a permission, a limit or a lock got in the way; the cache itself may be whole
+    │   ├── CacheStoreError      the store is damaged, foreign, or newer than this code
+    │   └── CacheEntryError      one entry is damaged
     ├── CheckpointError          a checkpoint that is damaged, unsafe, or of another architecture
     ├── RunFolderError           a run folder that cannot be created, written or resumed
     └── TrainingError            training cannot go on
@@ -45,6 +49,26 @@ class ImageError(DataError):
 
 class PluginError(OcrsdkError):
     """A plug-in is not installed, is broken, or is not allowed here."""
+
+
+class CacheError(OcrsdkError):
+    """A cache cannot be used as asked."""
+
+
+class CacheEnvironmentError(CacheError):
+    """The disk, a permission, a limit or a lock got in the way; the cache itself may be whole."""
+
+
+class CacheStoreError(CacheError):
+    """The store as a whole is damaged, foreign, or newer than this code; the message names the remedy."""
+
+
+class CacheEntryError(CacheError):
+    """One entry is damaged. ``str(error)`` says how."""
+
+
+class CacheEntryLostError(CacheEntryError):
+    """The index names a value that is not there."""
 
 
 class CheckpointError(OcrsdkError):

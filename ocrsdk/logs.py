@@ -9,10 +9,18 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
+_pending: tuple[str, bool] | None = None
+"""What ``configure`` asked for, until a logger is needed: a command that logs nothing does not wait for structlog."""
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """A structlog logger bound to ``name``; it follows whatever ``configure`` or the host program has set up."""
     import structlog
 
+    global _pending
+    if _pending is not None:
+        _configure(*_pending)
+        _pending = None
     logger: FilteringBoundLogger = structlog.get_logger(logger_name=name)
     return logger
 
@@ -24,6 +32,11 @@ def configure(level: str = "info", json: bool = False) -> None:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         json: One JSON object a line instead of the console form.
     """
+    global _pending
+    _pending = (level, json)
+
+
+def _configure(level: str, json: bool) -> None:
     import logging
 
     import structlog

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk import plugins, run_folder
-from ocrsdk.errors import CheckpointError, DataError, SettingsError, TrainingError
+from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, CheckpointError, DataError, SettingsError, TrainingError
 from ocrsdk.results import EvaluationResult, FitResult, Plan
 from ocrsdk.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.cache.store import SampleCache
+    from ocrsdk.cache_control import CacheControl
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.data.dataset import DataReport, Progress
+    from ocrsdk.data.source import SampleSource
+    from ocrsdk.data.transforms import EvalTransform, TrainTransform
     from ocrsdk.inference import Detector
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.precision.base import PrecisionStrategy
@@ -35,7 +38,7 @@ class _Parts:
     datamodule: DetectionDataModule
     strategy: PrecisionStrategy
     loggers: list[LoggerFactory]
-    cache: CacheBackend
+    cache: SampleCache
     device: str
     train_report: DataReport
     val_report: DataReport
@@ -81,6 +84,13 @@ class Pipeline:
         pipeline._detector = Detector.load(path, device_kind("auto"), postprocess)
         return pipeline
 
+    @property
+    def cache(self) -> CacheControl:
+        """The cache of these settings: its health, status, and what can be done to it."""
+        from ocrsdk.cache_control import CacheControl
+
+        return CacheControl(self.settings, self._progress)
+
     # ---------------------------------------------------------------- training
 
     def fit(self, data: Path | str | None = None, resume: Path | str | None = None) -> FitResult:
@@ -96,14 +106,21 @@ class Pipeline:
         from ocrsdk.training.trainer import build_trainer
 
         checkpoint, before = self._resumable(Path(resume)) if resume is not None else (None, 0)
-        parts = self._build(data)
+        folder = Path(resume) if resume is not None else run_folder.choose(self.settings)
+        parts = self._build(data, session=folder.name)
         settings = self.settings
-        folder = Path(resume) if resume is not None else run_folder.choose(settings)
         if checkpoint is None:
             run_folder.create(folder)
             run_folder.write_settings(folder, settings, self._layers)
-        val_annotations = parts.datamodule.val.annotations
-        built = build_trainer(settings, folder, parts.strategy, self._loggers(parts, folder, checkpoint), val_annotations)
+        _prepare_cache(parts.cache)
+        built = build_trainer(
+            settings,
+            folder,
+            parts.strategy,
+            self._loggers(parts, folder, checkpoint),
+            parts.datamodule.val.annotations,
+            parts.cache,
+        )
         trainer, module = built.trainer, parts.module
         start = time.monotonic()
         with warnings.catch_warnings():
@@ -146,7 +163,7 @@ class Pipeline:
         from ocrsdk.training.memory import peak_memory
         from ocrsdk.training.trainer import OneStep
 
-        parts = self._build(data)
+        parts = self._build(data, session=None)
         one = OneStep()
         kwargs = parts.strategy.trainer_kwargs()
         trainer = Trainer(
@@ -171,8 +188,8 @@ class Pipeline:
             steps=steps_per_epoch * settings.trainer.epochs,
             device=parts.device,
             precision=parts.strategy.name,
-            cache=parts.cache.name,
-            cache_version=parts.cache.location.version,
+            cache=parts.cache.backend.name,
+            cache_version=parts.cache.backend.location.version,
             loggers=[logger.name for logger in parts.loggers],
             loss=one.loss,
             step_seconds=one.seconds,
@@ -180,15 +197,19 @@ class Pipeline:
             skipped=[*parts.train_report.skipped, *parts.val_report.skipped],
         )
 
-    def _build(self, data: Path | str | None) -> _Parts:
-        """Check and build everything, cheap checks first; writes nothing."""
+    def _build(self, data: Path | str | None, session: str | None) -> _Parts:
+        """Check and build everything, cheap checks first; writes nothing.
+
+        Args:
+            data: The data folder.
+            session: Name under which the cache counts; None leaves the cache out.
+        """
         import torch
 
         from ocrsdk.data.datamodule import DetectionDataModule, choose_workers
         from ocrsdk.data.dataset import EvalDataset, TrainDataset, load_annotations
-        from ocrsdk.data.source import ImageSource
+        from ocrsdk.data.encoding import check_codec
         from ocrsdk.data.targets import TargetSpec
-        from ocrsdk.data.transforms import EvalTransform, TrainTransform
         from ocrsdk.losses import DBLoss
         from ocrsdk.models.checkpoint import make_passport
         from ocrsdk.models.dbnet import DBNet, DBNetConfig
@@ -201,7 +222,8 @@ class Pipeline:
         device = device_kind(settings.trainer.accelerator)
         strategy = self._strategy(device)
         loggers = self._logger_factories()
-        cache = open_cache(settings)
+        cache = open_cache(settings, session or "plan")
+        check_codec(settings.cache.compress)
         workers = choose_workers(settings.data.workers)
         if settings.augment.scale_min > settings.augment.scale_max:
             raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
@@ -220,12 +242,8 @@ class Pipeline:
         model = DBNet(config)
         if settings.model.backbone_weights is not None:
             model.load_backbone(settings.model.backbone_weights)
-        page = EvalTransform(settings.data.image_size, settings.data.max_side)
-        augment = settings.augment
-        crop = TrainTransform(
-            settings.data.crop, (augment.scale_min, augment.scale_max), augment.rotate, augment.flip, augment.jitter, page
-        )
-        source = ImageSource(cache)
+        page, crop = eval_transform(settings), train_transform(settings)
+        source = sample_source(settings, cache if session is not None else None)
         targets = TargetSpec(**settings.targets.model_dump())
         datamodule = DetectionDataModule(
             TrainDataset(train, crop, targets, settings.seed, source),
@@ -316,20 +334,86 @@ class Pipeline:
         return self._detector
 
 
-def open_cache(settings: Settings) -> CacheBackend:
-    """The cache that ``settings`` describe: the one place where a cache is opened.
+def open_cache(settings: Settings, session: str) -> SampleCache:
+    """The cache that ``settings`` describe: the one place where a cache is opened. Nothing is created yet.
+
+    Args:
+        settings: All settings: the version depends on more than ``settings.cache``.
+        session: Name of the run or command, under which look-ups are counted.
 
     Raises:
         PluginError: There is no such backend.
         SettingsError: An option is wrong.
     """
     from ocrsdk.cache.base import CacheLocation
-    from ocrsdk.data.source import image_version
+    from ocrsdk.cache.stats import Counter
+    from ocrsdk.cache.store import SampleCache
+    from ocrsdk.cache.versioning import fingerprint
 
     given = settings.cache
     cls = plugins.cache_backend(given.backend)
     options = cls.check_options(given.options, "cache.options")
-    return cls(CacheLocation(given.dir.expanduser(), image_version()), options)
+    involved = {f"cache backend {cls.name}": plugins.installed().distribution("cache backend", cls.name)}
+    manifest = given.manifest(settings.data, settings.augment, involved)
+    folder = given.dir.expanduser()
+    location = CacheLocation(folder, fingerprint(manifest), manifest, int(given.budget))
+    backend = cls(location, options)
+    counted = folder / cls.name / "stats" / location.version if backend.enabled else None
+    return SampleCache(backend, Counter(counted, session))
+
+
+def eval_transform(settings: Settings) -> EvalTransform:
+    """How pages are prepared for evaluation."""
+    from ocrsdk.data.transforms import EvalTransform
+
+    return EvalTransform(settings.data.image_size, settings.data.max_side)
+
+
+def train_transform(settings: Settings) -> TrainTransform:
+    """How random crops are made."""
+    from ocrsdk.data.transforms import TrainTransform
+
+    augment = settings.augment
+    scales = (augment.scale_min, augment.scale_max)
+    return TrainTransform(settings.data.crop, scales, augment.rotate, augment.flip, augment.jitter, eval_transform(settings))
+
+
+def sample_source(settings: Settings, cache: SampleCache | None) -> SampleSource:
+    """Where pages and samples come from, as the cache's policy says."""
+    from ocrsdk.data.source import SampleSource
+
+    given = settings.cache
+    return SampleSource(cache if given.policy != "off" else None, given.identity, given.compress, given.policy == "sample")
+
+
+def warm_items(settings: Settings, data: Path, cache: SampleCache) -> tuple[Iterable[Any], int]:
+    """What to iterate over, so that everything that training on ``data`` keeps is kept; and how many items."""
+    from torch.utils.data import ConcatDataset, DataLoader
+
+    from ocrsdk.data.datamodule import choose_workers
+    from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples, load_annotations
+
+    source = sample_source(settings, cache)
+    policies = (settings.data.on_bad_sample, settings.data.outside, "header")
+    train, val = (load_annotations(folder, *policies)[0] for folder in _split_folders(data, settings))  # type: ignore[arg-type]
+    pages = KeptPages(train, train_transform(settings).preparation, source)
+    both: ConcatDataset[int] = ConcatDataset([pages, KeptSamples(EvalDataset(val, eval_transform(settings), source))])
+    return DataLoader(both, batch_size=None, num_workers=choose_workers(settings.data.workers)), len(both)
+
+
+def _prepare_cache(cache: SampleCache) -> None:
+    """Create the cache's place; a store that is damaged, or a full disk, costs the cache and not the run.
+
+    Raises:
+        CacheError: The settings can never work.
+    """
+    try:
+        cache.backend.prepare()
+    except (CacheStoreError, CacheEnvironmentError) as error:
+        from ocrsdk.logs import get_logger
+
+        get_logger(__name__).warning("training goes on without a cache", reason=str(error))
+        cache.switch_off()
 
 
 def _split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:

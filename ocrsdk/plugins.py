@@ -153,6 +153,13 @@ class Plugins:
             f"no {kind} named {name!r}. Installed: {installed}.{nearest(name, found)}{broken} See: ocrsdk plugins list"
         )
 
+    def distribution(self, kind: Kind, name: str) -> str:
+        """``ocrsdk-lmdb 0.2``: the package that registered ``name``."""
+        for record in self.records:
+            if any(provided[:2] == (kind, name) for provided in record.provides):
+                return f"{record.distribution} {record.version}"
+        return "unknown"
+
 
 def _reason(error: BaseException) -> str:
     text = str(error).strip().splitlines()

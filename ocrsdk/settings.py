@@ -6,12 +6,13 @@ or YAML file, the default. Unknown names are refused wherever they stand; ``sett
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PlainSerializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ocrsdk.settings_sources import Layers, read_layers, validated
@@ -28,6 +29,10 @@ def _parse_duration(value: object) -> object:
         hours, minutes, seconds = (float(part or 0) for part in match.groups())
         return timedelta(hours=hours, minutes=minutes, seconds=seconds)
     return value
+
+
+def _default_cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ocrsdk"
 
 
 def _split(value: object) -> object:
@@ -181,12 +186,45 @@ class PrecisionSettings(Section):
 class CacheSettings(Section):
     """The sample cache."""
 
-    backend: str = "none"
-    """A cache backend; see ``ocrsdk plugins list``."""
-    dir: Path = Path("~/.cache/ocrsdk")
-    """Folder of the cache."""
+    backend: str = "diskcache"
+    """A cache backend, or ``none``; see ``ocrsdk plugins list``."""
+    dir: Path = Field(default_factory=_default_cache_dir)
+    """Folder of all caches; ``$XDG_CACHE_HOME/ocrsdk`` or ``~/.cache/ocrsdk`` by default."""
+    policy: Literal["sample", "image", "off"] = "sample"
+    """What is kept: ``image``, decoded and shrunk pages; ``sample``, that for training and complete samples for validation;
+    ``off``, nothing. Random views are never kept."""
+    identity: Literal["path", "content"] = "path"
+    """What tells one image file from another: path, size and modification time; or its bytes, which also hit after a move."""
+    budget: ByteSize = ByteSize(10 * 10**9)
+    """A version never grows beyond this: ``500MB``, ``10GB``. When it is full nothing is evicted; further samples are not kept."""
+    compress: Literal["none", "lz4", "zstd"] = "none"
+    """Compression of what is kept; see ``ocrsdk cache bench`` for what it gains and costs here."""
+    keep_versions: Annotated[int, Field(ge=1)] = 3
+    """``ocrsdk cache prune`` keeps the versions used last, so many of them."""
+    max_age: Duration | None = None
+    """``ocrsdk cache prune`` also removes versions not used for so long: ``720h``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the backend."""
+
+    def manifest(self, data: DataSettings, augment: AugmentSettings, plugins: dict[str, str]) -> dict[str, Any]:
+        """Everything that changes the bytes of cached entries, whatever sample they are of.
+
+        Args:
+            data: Sizes of pages.
+            augment: Its largest scale, if above 1, asks for larger pages.
+            plugins: Name -> distribution and version of the plug-ins that take part.
+        """
+        from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation, sample_manifest
+
+        val = Preparation(data.image_size, data.max_side)
+        train = Preparation(data.image_size, data.max_side, max(1.0, augment.scale_max))
+        return sample_manifest(self.policy, train, val, PAGE_MULTIPLE, self.compress, plugins)
+
+    def version(self, data: DataSettings, augment: AugmentSettings, plugins: dict[str, str]) -> str:
+        """16 hex digits: the fingerprint of ``manifest``. Entries of one version are never read under another."""
+        from ocrsdk.cache.versioning import fingerprint
+
+        return fingerprint(self.manifest(data, augment, plugins))
 
 
 class LoggingSettings(Section):

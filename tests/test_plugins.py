@@ -48,7 +48,13 @@ class MemoryCache(CacheBackend):
     class Options(BaseModel, extra="forbid"):
         size: int = 5
     def get(self, key): return None
-    def set(self, key, value): pass
+    def set(self, key, value): return False
+    def delete(self, key): return False
+    def __iter__(self): return iter(())
+    def usage(self): ...
+    def versions(self): return []
+    def remove_version(self, version): pass
+    def health(self, fix=False): return []
     def close(self): pass
 
 @hookimpl
@@ -83,6 +89,7 @@ def listing(cli: CLI, site: Path, **env: str) -> dict[str, dict]:
 def test_builtins_are_listed(cli: CLI, site: Path):
     provides = listing(cli, site)["builtin"]["provides"]
     assert {(kind, name) for kind, name, _ in provides} >= {
+        ("cache backend", "diskcache"),
         ("cache backend", "none"),
         ("precision strategy", "fp32"),
         ("logger", "jsonl"),
@@ -133,7 +140,7 @@ def test_an_unknown_name_lists_what_there_is_and_what_failed(cli: CLI, site: Pat
     install(site, "raises", BROKEN["raises"][0])
     result = cli("train", synth_pages, "--cache", "lmbd", env={"PYTHONPATH": str(site)})
     assert result.returncode == 2
-    assert "no cache backend named 'lmbd'. Installed: none." in result.stderr
+    assert "no cache backend named 'lmbd'. Installed: diskcache, none." in result.stderr
     assert "1 plug-in failed to load: ocrsdk-raises 1.0 (ValueError: kaboom)" in result.stderr
     assert "See: ocrsdk plugins list" in result.stderr
 
@@ -146,7 +153,7 @@ def test_options_of_a_plugin_are_checked(cli: CLI, site: Path, synth_pages: Path
     assert "cache.options.siez: 'memory' has no such option. Its options: size. Did you mean 'size'?" in result.stderr
     result = cli("train", synth_pages, "--cache", "memory", "--set", "cache.options.size=big", env=path)
     assert "cache.options.size: Input should be a valid integer" in result.stderr
-    result = cli("train", synth_pages, "--set", "cache.options.size=3")
+    result = cli("train", synth_pages, "--cache", "none", "--set", "cache.options.size=3")
     assert "'none' has no such option. It has no options." in result.stderr
 
 

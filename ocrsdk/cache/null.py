@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ocrsdk.cache.base import CacheBackend
+from typing import TYPE_CHECKING
+
+from ocrsdk.cache.base import CacheBackend, Finding, Severity, Usage, VersionInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class NullCache(CacheBackend):
@@ -16,12 +21,34 @@ class NullCache(CacheBackend):
         """False."""
         return False
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> None:
         """None."""
-        return None
 
-    def set(self, key: str, value: bytes) -> None:
+    def set(self, key: str, value: bytes) -> bool:
         """Drop the value."""
+        return False
+
+    def delete(self, key: str) -> bool:
+        """There is nothing."""
+        return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def usage(self) -> Usage:
+        """Nothing."""
+        return Usage(0, 0)
+
+    def versions(self) -> list[VersionInfo]:
+        """None."""
+        return []
+
+    def remove_version(self, version: str) -> None:
+        """There is nothing to remove."""
+
+    def health(self, fix: bool = False) -> list[Finding]:
+        """That there is no cache."""
+        return [Finding(Severity.NOTE, "caching is off (backend none)", "switch it on with cache.backend=diskcache")]
 
     def close(self) -> None:
         """Nothing to do."""

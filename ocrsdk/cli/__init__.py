@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ocrsdk.cli import config, data, evaluate, plugins, predict, train
+from ocrsdk.cli import cache, config, data, evaluate, plugins, predict, train
 from ocrsdk.errors import OcrsdkError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(plugins.app, name="plugins")
 

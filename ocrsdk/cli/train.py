@@ -43,7 +43,7 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="State dict for the backbone, torchvision or timm naming.")
     ] = None,
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="Precision strategy.  [default: fp32]")] = None,
-    cache: Annotated[str | None, typer.Option(metavar="NAME", help="Cache backend.  [default: none]")] = None,
+    cache: Annotated[str | None, typer.Option(metavar="NAME", help="Cache backend, or none.  [default: diskcache]")] = None,
     logger: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Logger; repeatable.  [default: jsonl]")] = None,
     image_size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Crops in a batch.  [default: 8]")] = None,

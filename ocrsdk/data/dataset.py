@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from ocrsdk.data.annotations import pair_files, read_annotation
 from ocrsdk.data.image import check_image
-from ocrsdk.data.source import ImageSource
+from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec, draw_targets
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.geometry import apply_matrix, clip_to_page
 from ocrsdk.types import Annotation, Sample, TextInstance
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ocrsdk.data.preparation import Preparation
+    from ocrsdk.data.source import Page
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
 
 OnBadSample = Literal["stop", "skip"]
@@ -70,9 +74,7 @@ def load_annotations(
 
     def check(pair: tuple[Path, Path]) -> Annotation | DataError:
         try:
-            annotation = read_annotation(*pair)
-            size = check_image(pair[0], decode=verify == "decode")
-            return _settle_outside(annotation, size, outside, report)
+            return read_sample(*pair, outside, verify, report)
         except DataError as error:
             return error
 
@@ -94,6 +96,23 @@ def load_annotations(
     report.ignored = sum(i.ignore for a in annotations for i in a.instances)
     report.outside.sort()
     return annotations, report
+
+
+def read_sample(
+    image: Path,
+    label: Path,
+    outside: Outside = "clip",
+    verify: Literal["decode", "header"] = "header",
+    report: DataReport | None = None,
+) -> Annotation:
+    """One checked sample; the arguments are those of ``load_annotations``.
+
+    Raises:
+        DataError: It cannot be used.
+    """
+    annotation = read_annotation(image, label)
+    size = check_image(image, decode=verify == "decode")
+    return _settle_outside(annotation, size, outside, report or DataReport(image.parent))
 
 
 def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outside, report: DataReport) -> Annotation:
@@ -139,11 +158,11 @@ class TrainDataset(Dataset[Sample]):
         transform: TrainTransform,
         targets: TargetSpec,
         seed: int = 0,
-        source: ImageSource | None = None,
+        source: SampleSource | None = None,
     ) -> None:
         self.annotations = list(annotations)
         self.transform, self.targets, self.seed = transform, targets, seed
-        self.source = source or ImageSource()
+        self.source = source or SampleSource()
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -151,9 +170,10 @@ class TrainDataset(Dataset[Sample]):
     def __getitem__(self, where: SampleIndex) -> Sample:
         annotation = self.annotations[where.index]
         rng = np.random.default_rng((self.seed, where.epoch, where.index))
-        image = self.source.read(annotation.image)
-        original_size = (image.shape[0], image.shape[1])
-        view, matrix = self.transform(image, annotation.polygons, rng)
+        page = self.source.page(annotation, self.transform.preparation)
+        prepared = [apply_matrix(polygon, page.matrix) for polygon in annotation.polygons]
+        view, matrix = self.transform(page.image, prepared, rng)
+        matrix = matrix @ page.matrix
         height, width = view.shape[:2]
         polygons, ignore = [], []
         for instance in annotation.instances:
@@ -164,26 +184,74 @@ class TrainDataset(Dataset[Sample]):
                 ignore.append(instance.ignore)
         flags = np.array(ignore, dtype=np.bool_)
         maps = draw_targets(polygons, flags, height, width, self.targets)
-        return Sample(view, polygons, flags, matrix, annotation, original_size, maps)
+        return Sample(view, polygons, flags, matrix, annotation, page.original_size, maps)
 
 
 class EvalDataset(Dataset[Sample]):
     """Whole pages, resized and padded, without target maps."""
 
-    def __init__(self, annotations: Sequence[Annotation], transform: EvalTransform, source: ImageSource | None = None) -> None:
+    def __init__(self, annotations: Sequence[Annotation], transform: EvalTransform, source: SampleSource | None = None) -> None:
         self.annotations = list(annotations)
         self.transform = transform
-        self.source = source or ImageSource()
+        self.source = source or SampleSource()
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> Sample:
         annotation = self.annotations[index]
-        image = self.source.read(annotation.image)
-        page, matrix = self.transform(image)
+        arrays = self.source.arrays(annotation, self.transform.preparation, self.recipe, lambda page: self.make(annotation, page))
+        height, width = (int(side) for side in arrays["size"])
+        ends = np.cumsum(arrays["lengths"])[:-1]
+        polygons = np.split(arrays["points"], ends) if len(arrays["lengths"]) else []
+        return Sample(arrays["image"], polygons, arrays["ignore"], arrays["matrix"], annotation, (height, width))
+
+    @property
+    def recipe(self) -> dict[str, int]:
+        """What a whole sample depends on besides its annotation and image."""
+        return asdict(self.transform)
+
+    def make(self, annotation: Annotation, page: Page) -> dict[str, NDArray[Any]]:
+        """The arrays of a whole sample: image, matrix, size, ignore, and polygons as points and lengths."""
+        image, matrix = self.transform.finish(page.image)
+        matrix = matrix @ page.matrix
         polygons = [apply_matrix(polygon, matrix) for polygon in annotation.polygons]
-        return Sample(page, polygons, annotation.ignore, matrix, annotation, (image.shape[0], image.shape[1]))
+        return {
+            "image": image,
+            "matrix": matrix,
+            "size": np.array(page.original_size, np.int64),
+            "ignore": annotation.ignore,
+            "lengths": np.array([len(polygon) for polygon in polygons], np.int64),
+            "points": np.concatenate(polygons) if polygons else np.empty((0, 2), np.float32),
+        }
+
+
+class KeptPages(Dataset[int]):
+    """Makes and keeps the deterministic part of training samples, one by one; each item is its index."""
+
+    def __init__(self, annotations: Sequence[Annotation], preparation: Preparation, source: SampleSource) -> None:
+        self.annotations, self.preparation, self.source = list(annotations), preparation, source
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> int:
+        self.source.page(self.annotations[index], self.preparation)
+        return index
+
+
+class KeptSamples(Dataset[int]):
+    """Makes and keeps validation samples, one by one; each item is its index."""
+
+    def __init__(self, samples: EvalDataset) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> int:
+        self.samples[index]
+        return index
 
 
 class EpochSampler:

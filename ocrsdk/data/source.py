@@ -1,80 +1,140 @@
-"""Decoded images, from their files or from a cache.
+"""Prepared pages and whole validation samples, made from their files or taken from a cache.
 
-Only this deterministic step is ever cached: there is no path from a random view to a cache.
+Only deterministic steps pass through here: nothing random is an argument of ``SampleSource``, so no random view can reach a cache.
 """
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 
-from ocrsdk.cache.versioning import fingerprint
+from ocrsdk.cache.versioning import EntryKey
+from ocrsdk.data.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.image import read_image
+from ocrsdk.data.preparation import annotation_digest
+from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import ImageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.cache.store import SampleCache
+    from ocrsdk.data.preparation import Codec, Preparation
+    from ocrsdk.types import Annotation
 
-_HEADER = struct.Struct("<4sIII")
-_MAGIC = b"OIM1"
-
-
-def image_version() -> str:
-    """The version of cached images: it changes with the preparation, the encoding and the decoder."""
-    return fingerprint({"kind": "image", "format": 1, "colour": "rgb8", "exif": "applied", "opencv": cv2.__version__})
+Identity = Literal["path", "content"]
 
 
-def encode_image(image: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) uint8 to bytes: magic, shape, pixels."""
-    return _HEADER.pack(_MAGIC, *image.shape) + image.tobytes()
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A decoded, prepared page."""
 
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB; may be read-only."""
+    matrix: NDArray[np.float64]
+    """(3, 3), maps points of the upright original to points of ``image``."""
+    original_size: tuple[int, int]
+    """(height, width) of the upright original in pixels."""
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """The inverse of ``encode_image``; a read-only view of ``data``.
-
-    Raises:
-        ValueError: The bytes are not a whole image.
-    """
-    if len(data) < _HEADER.size:
-        raise ValueError(f"{len(data)} bytes, less than the header")
-    magic, height, width, channels = _HEADER.unpack_from(data)
-    if magic != _MAGIC or len(data) != _HEADER.size + height * width * channels:
-        raise ValueError("bad magic or length")
-    return np.frombuffer(data, np.uint8, offset=_HEADER.size).reshape(height, width, channels)
-
-
-class ImageSource:
-    """Reads images through a cache. The key covers path, size and modification time of the file.
-
-    Args:
-        cache: Opened for ``image_version()``.
-    """
-
-    def __init__(self, cache: CacheBackend | None = None) -> None:
-        self.cache = cache if cache is not None and cache.enabled else None
-
-    def read(self, path: Path) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB, upright; as ``read_image``.
+    @classmethod
+    def read(cls, path: Path, preparation: Preparation) -> Page:
+        """Decode and prepare an image file.
 
         Raises:
             ImageError: The file cannot be read.
         """
-        if self.cache is None:
-            return read_image(path)
+        image = read_image(path)
+        prepared, matrix = prepare(image, preparation)
+        return cls(prepared, matrix, (image.shape[0], image.shape[1]))
+
+
+class SampleSource:
+    """Makes pages and samples, through a cache if there is one.
+
+    Args:
+        cache: Opened for the version of these preparations; None makes everything anew.
+        identity: What tells one image file from another: ``path`` (with size and modification time), or its ``content``.
+        codec: Compression of cached pixels.
+        whole_samples: Whether ``arrays`` may be answered from the cache.
+    """
+
+    def __init__(
+        self, cache: SampleCache | None = None, identity: Identity = "path", codec: Codec = "none", whole_samples: bool = True
+    ) -> None:
+        self.cache, self.identity, self.codec, self.whole_samples = cache, identity, codec, whole_samples
+
+    def page(self, annotation: Annotation, preparation: Preparation) -> Page:
+        """The prepared page of ``annotation``.
+
+        Raises:
+            ImageError: The file cannot be read.
+        """
+        if self.cache is None or not self.cache.enabled:
+            return Page.read(annotation.image, preparation)
+        key = self.page_key(annotation, preparation)
+        if (value := self.cache.get(key).value) is not None:
+            found = decode_arrays(value)
+            height, width = (int(side) for side in found["size"])
+            return Page(found["image"], found["matrix"], (height, width))
+        page = Page.read(annotation.image, preparation)
+        self.cache.set(key, encode_page(page, self.codec))
+        return page
+
+    def arrays(
+        self,
+        annotation: Annotation,
+        preparation: Preparation,
+        recipe: dict[str, Any],
+        make: Callable[[Page], dict[str, NDArray[Any]]],
+    ) -> dict[str, NDArray[Any]]:
+        """The arrays of a whole, deterministic sample.
+
+        Args:
+            annotation: What it is made from.
+            preparation: Of its page.
+            recipe: Everything else that ``make`` depends on, JSON-ready.
+            make: Makes it from the page.
+        """
+        if self.cache is None or not self.cache.enabled or not self.whole_samples:
+            return make(self.page(annotation, preparation))
+        key = self.sample_key(annotation, preparation, recipe)
+        if (value := self.cache.get(key).value) is not None:
+            return decode_arrays(value)
+        arrays = make(Page.read(annotation.image, preparation))
+        self.cache.set(key, encode_arrays(arrays, self.codec))
+        return arrays
+
+    def page_key(self, annotation: Annotation, preparation: Preparation) -> EntryKey:
+        """The key of ``page``."""
+        return self._key("image", annotation, {"preparation": asdict(preparation)})
+
+    def sample_key(self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any]) -> EntryKey:
+        """The key of ``arrays``."""
+        return self._key("sample", annotation, {"preparation": asdict(preparation), "recipe": recipe})
+
+    def _key(self, kind: str, annotation: Annotation, parts: dict[str, Any]) -> EntryKey:
+        path = Path(os.path.abspath(annotation.image))  # noqa: PTH100 - resolve() asks the disk for every component
+        parts = {"kind": kind, "source": self._identity(path), "annotation": annotation_digest(annotation), **parts}
+        return EntryKey(f"{kind}:{path}", parts)
+
+    def _identity(self, path: Path) -> dict[str, Any]:
         try:
+            if self.identity == "content":
+                with path.open("rb") as file:
+                    return {"content": hashlib.file_digest(file, "sha256").hexdigest()}
             status = path.stat()
         except OSError as error:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-        key = fingerprint({"path": str(path.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns})
-        if (data := self.cache.get(key)) is not None:
-            return decode_image(data)
-        image = read_image(path)
-        self.cache.set(key, encode_image(image))
-        return image
+        return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def encode_page(page: Page, codec: Codec) -> bytes:
+    """The bytes under which a page is cached."""
+    return encode_arrays({"image": page.image, "matrix": page.matrix, "size": np.array(page.original_size, np.int64)}, codec)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -65,6 +67,22 @@ def warp(image: NDArray[np.uint8], matrix: Matrix, height: int, width: int) -> N
     )
 
 
+def prepare(image: NDArray[np.uint8], preparation: Preparation) -> tuple[NDArray[np.uint8], Matrix]:
+    """Shrink a decoded page by averaging over areas; a page that is small enough is returned as it is.
+
+    Returns:
+        The prepared image, (H, W, 3) uint8, and its matrix.
+    """
+    height, width = image.shape[:2]
+    scale = preparation.scale(height, width)
+    if scale == 1:
+        return image, np.eye(3)
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    y, x = new_height / height, new_width / width
+    matrix = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]], dtype=np.float64)
+    return cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA), matrix  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class EvalTransform:
     """Resize so that the shorter side is ``short_side`` pixels, then pad right and below to multiples of 32."""
@@ -72,19 +90,30 @@ class EvalTransform:
     short_side: int = 736
     max_side: int = 2560
     """The longer side is never made larger than this; the shorter one shrinks with it."""
-    multiple: int = 32
+    multiple: int = PAGE_MULTIPLE
+
+    @property
+    def preparation(self) -> Preparation:
+        """The part before the padding that can be done once, for pages that are larger."""
+        return Preparation(self.short_side, self.max_side)
 
     def scale(self, height: int, width: int) -> float:
         """The factor for a page of this size."""
-        return min(self.short_side / min(height, width), self.max_side / max(height, width))
+        return self.preparation.evaluation_scale(height, width)
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Matrix]:
-        """The prepared image, (H, W, 3) uint8, and its matrix."""
-        height, width = image.shape[:2]
+        """The page, (H, W, 3) uint8, and its matrix, from a decoded image."""
+        prepared, before = prepare(image, self.preparation)
+        page, matrix = self.finish(prepared)
+        return page, matrix @ before
+
+    def finish(self, prepared: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Matrix]:
+        """The page and its matrix, from a prepared image."""
+        height, width = prepared.shape[:2]
         matrix = scaling(self.scale(height, width))
         new_height, new_width = (max(1, round(side * matrix[0, 0])) for side in (height, width))
         padded = [math.ceil(side / self.multiple) * self.multiple for side in (new_height, new_width)]
-        return warp(image, matrix, *padded), matrix
+        return warp(prepared, matrix, *padded), matrix
 
 
 @dataclass(frozen=True)
@@ -106,13 +135,18 @@ class TrainTransform:
     """Strength of the colour jitter: brightness, contrast and a tint per channel."""
     page: EvalTransform = EvalTransform()
 
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to a page once, before anything random."""
+        return Preparation(self.page.short_side, self.page.max_side, max(1.0, self.scale[1]))
+
     def __call__(
         self, image: NDArray[np.uint8], polygons: Sequence[NDArray[np.float32]], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], Matrix]:
         """One random view: (crop, crop, 3) uint8 and its matrix.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB, prepared.
             polygons: Text in pixels of ``image``; most crops are placed to hold some of it.
             rng: All randomness comes from here.
         """

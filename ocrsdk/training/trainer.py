@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from ocrsdk.training.callbacks.cache import CacheMonitor
 from ocrsdk.training.callbacks.checkpoints import BestAndLast
 from ocrsdk.training.callbacks.limits import RunLimits
 from ocrsdk.training.callbacks.overlays import Overlays
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pytorch_lightning.loggers import Logger
 
+    from ocrsdk.cache.store import SampleCache
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings import Settings
     from ocrsdk.types import Annotation
@@ -51,6 +53,7 @@ def build_trainer(
     strategy: PrecisionStrategy,
     loggers: list[Logger],
     val_annotations: list[Annotation],
+    cache: SampleCache,
 ) -> TrainerParts:
     """A trainer that writes into ``run_dir`` only."""
     max_time = settings.trainer.max_time
@@ -60,6 +63,8 @@ def build_trainer(
     callbacks: list[Callback] = [signals, limits, checkpoints]
     if settings.trainer.overlays:
         callbacks.append(Overlays(run_dir / "overlays", val_annotations, checkpoints, settings.trainer.overlays))
+    if cache.enabled:
+        callbacks.append(CacheMonitor(cache))
     callbacks.append(TrainingProgress(limits))
     precision: dict[str, Any] = strategy.trainer_kwargs()
     plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]

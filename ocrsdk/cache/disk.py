@@ -1,0 +1,685 @@
+"""The cache backend ``diskcache``: an SQLite index and value files, by the diskcache library, made safe.
+
+Stock diskcache runs pickles found in an index, opens and deletes files outside its folder if an index says so, executes settings
+found in an index, writes nothing durably, takes an unreadable file for a miss, and evicts everything when a data set is larger than
+its limit. ``_Disk`` and ``_Index`` replace the parts that do so; the rest is diskcache's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import sqlite3
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import diskcache
+from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
+from pydantic import BaseModel, ConfigDict, Field
+
+from ocrsdk.cache.base import KEY, CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
+from ocrsdk.cache.folder import (
+    Hold,
+    Marker,
+    VersionFolder,
+    check_root,
+    environment_error,
+    foreign_files,
+    remove_version_folder,
+    version_folders,
+)
+from ocrsdk.cache.frame import MAX_BODY
+from ocrsdk.errors import CacheEntryError, CacheEntryLostError, CacheEnvironmentError, CacheError, CacheStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
+_INDEX_FILES = frozenset(DBNAME + end for end in ("", "-wal", "-shm", "-journal"))
+_QUARANTINED = re.compile(r"quarantine/[0-9a-f]{64}\.val")
+_QUARANTINE_LIMIT = 8
+GRACE_SECONDS = 3600
+"""While others write, a value file without a row may be about to get one; older ones are leftovers of a killed writer."""
+
+
+_Row = tuple[int, object]
+"""rowid and file name."""
+
+
+def _is_ours(path: str) -> bool:
+    return path in _INDEX_FILES or bool(_VALUE_FILE.fullmatch(path) or _QUARANTINED.fullmatch(path))
+
+
+class _ForkGuard:
+    """Held around every call into SQLite, and over every fork: a child never inherits SQLite's own locks in a taken state."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.inherited: list[object] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=lambda: self.lock.acquire(), after_in_parent=lambda: self.lock.release(), after_in_child=self._renew
+            )
+
+    def _renew(self) -> None:
+        self.lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+_guard = _ForkGuard()
+
+
+class _Disk(diskcache.Disk):  # type: ignore[misc]
+    """Bytes under hex keys, in files that only this class names. There is no pickle in it."""
+
+    durable = True
+    written: str | None = None
+    """The file of the last ``store``, until its row is committed."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if not (isinstance(key, str) and KEY.fullmatch(key)):
+            raise ValueError(f"{key!r} is no cache key; expected 64 hex digits")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if raw != 1 or not (isinstance(key, str) and KEY.fullmatch(key)):
+            raise CacheEntryError(f"refused a key that no ocrsdk wrote: {str(key)[:40]!r} (raw={raw!r})")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, bytes | None]:
+        if not isinstance(value, bytes) or read:
+            raise TypeError(f"a cache stores bytes, not {type(value).__name__}")
+        self.written = None
+        if len(value) < self.min_file_size:
+            return 0, MODE_RAW, None, value
+        name = uuid.uuid4().hex
+        self.written = filename = f"{name[:2]}/{name[2:4]}/{name[4:]}.val"
+        path = os.path.join(self._directory, filename)  # noqa: PTH118 - called for every value
+        try:
+            self._write_file(path, value)
+        except OSError as error:
+            failed = environment_error(error, path)
+            self.forget_written()
+            raise failed from error
+        return len(value), MODE_BINARY, filename, None
+
+    def _write_file(self, path: str, value: bytes) -> None:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            if not os.path.isdir(self._directory):  # noqa: PTH112
+                raise
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH103, PTH120
+            fd = os.open(path, flags, 0o600)
+        try:
+            left = memoryview(value)
+            while left:
+                left = left[os.write(fd, left) :]
+            if self.durable:  # the value is on the disk before the row that names it
+                (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(fd)
+        finally:
+            os.close(fd)
+
+    def forget_written(self) -> None:
+        """Remove the file whose row was not committed."""
+        if self.written is not None:
+            self.remove(self.written)
+            self.written = None
+
+    def path(self, filename: object) -> str:
+        """The path of a value file; names that this class would not give are refused."""
+        if not (isinstance(filename, str) and _VALUE_FILE.fullmatch(filename)):
+            raise CacheEntryError(f"refused a file name that no ocrsdk wrote: {filename!r}")
+        return os.path.join(self._directory, filename)  # noqa: PTH118
+
+    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
+        if mode == MODE_RAW and isinstance(value, bytes) and filename is None:
+            return value
+        if mode != MODE_BINARY or value is not None:
+            raise CacheEntryError(f"refused a value of mode {mode!r}, which no ocrsdk wrote")
+        path = self.path(filename)
+        try:
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                size = os.fstat(fd).st_size
+                if size > MAX_BODY + 4096:
+                    raise CacheEntryError(f"{path}: too long ({size:,} bytes)")
+                data = os.read(fd, size)
+                while len(data) < size and (more := os.read(fd, size - len(data))):
+                    data += more
+                return data
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            raise CacheEntryLostError(f"{path}: the value file is gone") from None
+        except OSError as error:
+            raise environment_error(error, path) from error
+
+    def remove(self, file_path: object) -> None:
+        """Delete a value file; called after its row is gone. A name that this class would not give is never followed."""
+        with contextlib.suppress(CacheEntryError, OSError):
+            os.remove(self.path(file_path))  # noqa: PTH107
+
+
+class _Index(diskcache.Cache):  # type: ignore[misc]
+    """A ``diskcache.Cache`` that trusts nothing it finds in its index, and never waits without a limit.
+
+    Opening reads no setting from the index and writes nothing.
+    """
+
+    eviction_policy = "none"
+    statistics = 0
+    cull_limit = 0
+    tag_index = 0
+
+    def __init__(self, folder: Path, timeout: float, inline: int, durable: bool, read_only: bool = False) -> None:
+        self._directory = str(folder)
+        self._timeout = timeout
+        self._local = threading.local()
+        self._txn_id = None
+        self._disk = _Disk(self._directory, min_file_size=inline)
+        self._disk.durable = durable
+        self._read_only = read_only
+
+    @staticmethod
+    def create(folder: Path) -> None:
+        """Make the index in ``folder``."""
+        stock = diskcache.Cache(str(folder), timeout=60, disk=_Disk, eviction_policy="none", cull_limit=0, size_limit=2**62)
+        stock.close()
+        (folder / DBNAME).chmod(0o600)
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        local = self._local
+        if getattr(local, "pid", None) != os.getpid():
+            if (inherited := getattr(local, "con", None)) is not None:
+                _guard.inherited.append(inherited)  # closing it here could undo the parent's locks
+                del local.con
+            self._txn_id = None
+            local.pid = os.getpid()
+        con: sqlite3.Connection | None = getattr(local, "con", None)
+        if con is None:
+            con = local.con = self._connect()
+        return con
+
+    def _connect(self) -> sqlite3.Connection:
+        path = Path(self._directory, DBNAME)
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "the index is missing", str(path))
+        uri = path.absolute().as_uri()
+        modes = ("?mode=ro", "?immutable=1") if self._read_only else ("?mode=rw",)
+        for mode in modes:
+            con = sqlite3.connect(uri + mode, timeout=self._timeout, isolation_level=None, uri=True)
+            try:
+                con.execute("PRAGMA trusted_schema = OFF")
+                con.execute("PRAGMA synchronous = NORMAL")  # in WAL mode: consistent after a power cut
+                con.execute(f"PRAGMA mmap_size = {2**30}")
+                con.execute("SELECT 1 FROM Cache LIMIT 1")
+            except sqlite3.OperationalError:
+                con.close()
+                if mode == modes[-1]:
+                    raise
+            except BaseException:
+                con.close()
+                raise
+            else:
+                return con
+        raise AssertionError
+
+    def bytes_and_entries(self) -> tuple[int, int]:
+        """Bytes on the disk, index included, and entries; from counters that diskcache's triggers keep."""
+        con = self._con
+        rows = dict(con.execute("SELECT key, value FROM Settings WHERE key IN ('count', 'size')").fetchall())
+        ((pages,),) = con.execute("PRAGMA page_count").fetchall()
+        ((page_size,),) = con.execute("PRAGMA page_size").fetchall()
+        if not all(isinstance(rows.get(name), int) for name in ("count", "size")):
+            raise sqlite3.DatabaseError("the counters in the index are damaged")
+        return pages * page_size + rows["size"], rows["count"]
+
+    def execute(self, statement: str, arguments: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows."""
+        rows: list[tuple[Any, ...]] = self._con.execute(statement, arguments).fetchall()
+        return rows
+
+
+class DiskCache(CacheBackend):
+    """Values in files, an index in SQLite; for one machine, any number of processes."""
+
+    name = "diskcache"
+    summary = "versioned, checked and durable, on a local disk"
+
+    class Options(BaseModel):
+        """Options of ``diskcache``."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+        durability: Literal["full", "fast"] = "full"
+        """``full`` brings a value to the disk before its index row; ``fast`` leaves the time to the system (a power cut may cost
+        the last values, which are then found missing, never wrong)."""
+        lock_timeout: float = Field(5.0, gt=0, le=600)
+        """Seconds to wait for another process that writes."""
+        inline_bytes: int = Field(32768, ge=0, le=2**20)
+        """Values smaller than this are kept in the index instead of in files."""
+
+    def __init__(self, location: CacheLocation, options: BaseModel | None = None) -> None:
+        super().__init__(location, options)
+        self._folder = VersionFolder(location, self.name)
+        self._index: _Index | None = None
+        self._hold: Hold | None = None
+        self._pid = -1
+        self._checked = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_index": None, "_hold": None, "_pid": -1}
+
+    # -------------------------------------------------------------------- opening
+
+    def prepare(self) -> None:
+        """Create the version, check that it opens, and close it again: nothing is open when workers are forked."""
+        check_root(self.location.folder)
+        with self._errors():
+            index = self._opened(create=True)
+            index.bytes_and_entries()
+        self.close()
+        self._folder.settle_budget()
+
+    def _opened(self, create: bool = True) -> _Index:
+        if self._index is not None and self._pid == os.getpid():
+            return self._index
+        if self._index is not None:  # of the parent: leave it as it is
+            _guard.inherited.append((self._index, self._hold))
+        path = self._folder.path
+        if create:
+            self._folder.create(_Index.create)
+        Marker.read(path)
+        if not (path / DBNAME).exists():
+            left = sum(1 for _ in path.glob("??/??/*.val"))
+            raise CacheStoreError(
+                f"{path}: the index {DBNAME} is missing, {left} value files are left. Try: ocrsdk cache clear --rebuild"
+            )
+        self._hold = Hold(path)
+        options = self.options
+        read_only = not os.access(path, os.W_OK)
+        self._index = _Index(path, options.lock_timeout, options.inline_bytes, options.durability == "full", read_only)
+        self._pid = os.getpid()
+        self._checked = time.monotonic()
+        return self._index
+
+    def _reopen_if_removed(self, now: bool) -> None:
+        """Notice that the version was cleared or removed; reads look once a second, writes always."""
+        if self._hold is None or self._pid != os.getpid():
+            return
+        clock = time.monotonic()
+        if now or clock - self._checked > 1:
+            self._checked = clock
+            if not self._hold.still_there():
+                self.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """One thread in SQLite at a time, and every failure by its right name."""
+        path = self._folder.path
+        with _guard:
+            try:
+                yield
+            except CacheError:
+                raise
+            except diskcache.Timeout as timeout:
+                self._raise_for(timeout.__context__ or timeout, path)
+            except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the latter two from damaged text and numbers
+                self._raise_for(error, path)
+            except FileNotFoundError:
+                raise CacheStoreError(f"{path}: the index {DBNAME} is missing. Try: ocrsdk cache clear --rebuild") from None
+            except OSError as error:
+                raise environment_error(error, path) from error
+
+    def _raise_for(self, error: BaseException, path: Path) -> None:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            holder = _lock_holder(path / f"{DBNAME}-shm")
+            raise CacheEnvironmentError(
+                f"{path}: locked for more than {self.options.lock_timeout:g} s by {holder}; wait for it, or stop it"
+            ) from None
+        if "readonly" in text:
+            raise CacheEnvironmentError(f"{path}: cannot be written; it is read-only") from None
+        if "full" in text:
+            raise environment_error(OSError(errno.ENOSPC, text), path / DBNAME) from None
+        if "unable to open" in text or "disk I/O error" in text:
+            raise CacheEnvironmentError(f"{path / DBNAME}: {text}; check the disk, its permissions, and open files") from None
+        raise CacheStoreError(f"{path / DBNAME}: the index is damaged ({text}). Try: ocrsdk cache clear --rebuild") from None
+
+    # ------------------------------------------------------------------- contract
+
+    @property
+    def read_only(self) -> bool:
+        """True if the version is there and may not be written."""
+        path = self._folder.path
+        return path.is_dir() and not os.access(path, os.W_OK)
+
+    def get(self, key: str) -> bytes | None:
+        """See the contract. A read-only folder can be read."""
+        with self._errors():
+            self._reopen_if_removed(now=False)
+            if self._index is None and not self._folder.path.is_dir():
+                return None
+            index = self._opened()
+            try:
+                value: bytes | None = index.get(key)
+            except CacheEntryLostError:
+                self._reopen_if_removed(now=True)
+                if self._index is None or not index.execute("SELECT 1 FROM Cache WHERE key = ? AND raw = 1", (key,)):
+                    return None  # removed by another process between the row and the file
+                raise
+            return value
+
+    def set(self, key: str, value: bytes) -> bool:
+        """See the contract. The value is on the disk before the index names it."""
+        if not isinstance(value, bytes):
+            raise TypeError(f"a cache stores bytes, not {type(value).__name__}")
+        with self._errors():
+            self._reopen_if_removed(now=True)
+            index = self._opened()
+            if index._read_only:
+                raise CacheEnvironmentError(f"{self._folder.path}: cannot be written; it is read-only")
+            if index.bytes_and_entries()[0] + len(value) > self.location.budget:
+                return False
+            disk = index.disk
+            try:
+                index.set(key, value)
+            except BaseException:
+                disk.forget_written()
+                raise
+            disk.written = None
+            if self._hold is None or not self._hold.still_there():
+                self.close()
+                raise CacheEnvironmentError(f"{self._folder.path}: was removed while it was being written; the value is not kept")
+            return True
+
+    def delete(self, key: str) -> bool:
+        """See the contract."""
+        with self._errors():
+            self._reopen_if_removed(now=True)
+            if not self._folder.path.is_dir():
+                return False
+            index = self._opened()
+            if index._read_only:
+                return False
+            return bool(index.delete(key))
+
+    def __iter__(self) -> Iterator[str]:
+        """All keys.
+
+        Raises:
+            CacheEntryError: After all good keys, if there are rows that no ocrsdk wrote; nothing in them is run.
+        """
+        last, refused = -(2**63), None
+        while True:
+            with self._errors():
+                if not self._folder.path.is_dir():
+                    return
+                index = self._opened()
+                rows = index.execute("SELECT rowid, key, raw FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT 1000", (last,))
+            if not rows:
+                break
+            last = rows[-1][0]
+            for _, key, raw in rows:
+                try:
+                    good = index.disk.get(key, raw)
+                except CacheEntryError as error:
+                    refused = error
+                else:
+                    yield good
+        if refused is not None:
+            raise refused
+
+    def usage(self) -> Usage:
+        """See the contract."""
+        with self._errors():
+            if not self._folder.path.is_dir():
+                return Usage(0, 0)
+            size, entries = self._opened().bytes_and_entries()
+        return Usage(entries, size)
+
+    def versions(self) -> list[VersionInfo]:
+        """See the contract."""
+        return sorted((self._info(path) for path in version_folders(self._folder.base)), key=lambda info: -info.used)
+
+    def _info(self, path: Path) -> VersionInfo:
+        index = path / DBNAME
+        used = max((p.stat().st_mtime for p in (path, index, path / f"{DBNAME}-wal") if p.exists()), default=0.0)
+        with Hold.alone(path) as alone:
+            in_use = not alone
+        try:
+            marker = Marker.read(path)
+            here = DiskCache(CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget), self.options)
+            usage = here.usage()
+            here.close()
+        except CacheError as error:
+            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error))
+        return VersionInfo(path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use)
+
+    def remove_version(self, version: str) -> None:
+        """See the contract. Works on a full disk, and with a damaged index."""
+        folder = next((path for path in version_folders(self._folder.base) if path.name == version), None)
+        if folder is None:
+            raise CacheError(f"no cache version {version!r}; see: ocrsdk cache status")
+        if version == self.location.version:
+            self.close()
+        remove_version_folder(folder, _is_ours)
+
+    def quarantine(self, key: str) -> None:
+        """Forget the entry and keep its file, up to eight of them, in ``quarantine/`` for a look."""
+        with self._errors():
+            index = self._opened()
+            if index._read_only:
+                return
+            folder = self._folder.path / "quarantine"
+            rows = index.execute("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,))
+            with contextlib.suppress(OSError, CacheEntryError):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                if rows and rows[0][0] is not None and len(os.listdir(folder)) < _QUARANTINE_LIMIT:  # noqa: PTH208
+                    Path(index.disk.path(rows[0][0])).rename(folder / f"{key}.val")
+            with index.transact():
+                index.execute("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+            for (filename,) in rows:
+                index.disk.remove(filename)
+
+    def close(self) -> None:
+        """See the contract."""
+        with _guard:
+            if self._index is not None and self._pid == os.getpid():
+                self._index.close()
+                if self._hold is not None:
+                    self._hold.close()
+            self._index, self._hold, self._pid = None, None, -1
+
+    # --------------------------------------------------------------------- health
+
+    def health(self, fix: bool = False) -> list[Finding]:
+        """Index, rows and files against one another; see the contract."""
+        path = self._folder.path
+        try:
+            check_root(self.location.folder)
+            Marker.read(path)
+            with self._errors():
+                self._opened(create=False)
+            return list(_Examination(self, path, fix).findings())
+        except CacheEnvironmentError as error:
+            return [Finding(Severity.ERROR, str(error))]
+        except CacheError as error:
+            return [Finding(Severity.ERROR, str(error), f"ocrsdk cache clear --version {path.name}")]
+
+
+class _Examination:
+    """One health check of one version."""
+
+    def __init__(self, cache: DiskCache, path: Path, fix: bool) -> None:
+        self.cache, self.path = cache, path
+        self.index = cache._opened(create=False)
+        self.fix = fix and not self.index._read_only
+
+    def findings(self) -> Iterator[Finding]:
+        """Everything that is not as it should be."""
+        yield from self._permissions()
+        with self.cache._errors():
+            damage = [row[0] for row in self.index.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
+        if damage:
+            yield Finding(
+                Severity.ERROR, f"{self.path / DBNAME}: the index is damaged ({damage[0]})", "ocrsdk cache clear --rebuild"
+            )
+            return
+        yield from self._settings_rows()
+        yield from self._entries()
+
+    def _permissions(self) -> Iterator[Finding]:
+        if self.index._read_only:
+            yield Finding(Severity.WARNING, f"{self.path}: read-only; hits are served, nothing is written")
+        mode = self.path.stat().st_mode & 0o777
+        if mode & 0o077:
+            if self.fix:
+                self.path.chmod(0o700)
+            yield Finding(Severity.WARNING, f"{self.path}: open to others (mode {mode:o})", f"chmod 700 {self.path}", self.fix)
+
+    def _settings_rows(self) -> Iterator[Finding]:
+        with self.cache._errors():
+            rows = {str(row[0]) for row in self.index.execute("SELECT key FROM Settings")}
+            counters = self.index.bytes_and_entries()[1]
+            ((entries,),) = self.index.execute("SELECT COUNT(*) FROM Cache")
+        known = set(diskcache.DEFAULT_SETTINGS) | {"count", "size", "hits", "misses"}
+        for row in sorted(rows - known):
+            yield Finding(Severity.WARNING, f"{self.path / DBNAME}: unknown setting {row!r} in the index; it is ignored")
+        if counters != entries and not self._others():
+            yield Finding(
+                Severity.WARNING, f"{self.path / DBNAME}: counts {counters} entries, has {entries}", "ocrsdk cache clear --rebuild"
+            )
+
+    def _others(self) -> bool:
+        """Whether another process has the version open."""
+        assert self.cache._hold is not None
+        self.cache.close()
+        with Hold.alone(self.path) as alone:
+            pass
+        self.index = self.cache._opened(create=False)
+        return not alone
+
+    def _entries(self) -> Iterator[Finding]:
+        files = dict(self._value_files())  # before the rows: a file is there before its row
+        foreign = list(foreign_files(self.path, _is_ours))
+        named, lost, sizes, refused = set[str](), list[_Row](), list[_Row](), list[_Row]()
+        last = -(2**63)
+        while True:
+            with self.cache._errors():
+                rows = self.index.execute(
+                    "SELECT rowid, key, raw, mode, filename, size, typeof(value), expire_time FROM Cache"
+                    " WHERE rowid > ? ORDER BY rowid LIMIT 5000",
+                    (last,),
+                )
+            if not rows:
+                break
+            for last, key, raw, mode, filename, size, kind, expire in rows:
+                try:
+                    self.index.disk.get(key, raw)
+                    if mode == MODE_BINARY and kind == "null":
+                        self.index.disk.path(filename)
+                    elif mode != MODE_RAW or kind != "blob" or filename is not None:
+                        raise CacheEntryError("")
+                    if expire is not None:
+                        raise CacheEntryError("")
+                except CacheEntryError:
+                    refused.append((last, filename))
+                    continue
+                if filename is not None:
+                    named.add(filename)
+                    if files.get(filename) != size:  # perhaps still being written when it was listed; with a row it is whole
+                        length = _size(self.path / filename)
+                        if length is None:
+                            lost.append((last, filename))
+                        elif length != size:
+                            sizes.append((last, filename))
+        yield from self._rows(refused, "rows that no ocrsdk wrote; they are never run or followed")
+        yield from self._rows(lost, "entries whose value file is gone")
+        yield from self._rows(sizes, "value files of the wrong size")
+        yield from self._orphans(files, named)
+        if foreign:
+            yield Finding(
+                Severity.WARNING, f"{self.path}: {len(foreign)} files that are not the cache's ({foreign[0]})", "move them away"
+            )
+
+    def _value_files(self) -> Iterator[tuple[str, int]]:
+        for top in os.scandir(self.path):
+            if len(top.name) == 2 and top.is_dir(follow_symlinks=False):
+                for sub in os.scandir(top.path):
+                    if sub.is_dir(follow_symlinks=False):
+                        for entry in os.scandir(sub.path):
+                            name = f"{top.name}/{sub.name}/{entry.name}"
+                            if _VALUE_FILE.fullmatch(name):
+                                with contextlib.suppress(OSError):
+                                    yield name, entry.stat(follow_symlinks=False).st_size
+
+    def _rows(self, rows: list[_Row], what: str) -> Iterator[Finding]:
+        if not rows:
+            return
+        if self.fix:
+            for start in range(0, len(rows), 100):  # short transactions: a writer never waits long
+                with self.cache._errors(), self.index.transact():
+                    for row in rows[start : start + 100]:  # unless it has been replaced meanwhile
+                        self.index.execute("DELETE FROM Cache WHERE rowid = ? AND filename IS ?", row)
+        yield Finding(Severity.WARNING, f"{self.path}: {len(rows)} {what}", "ocrsdk cache health --fix", self.fix)
+
+    def _orphans(self, files: Mapping[str, int], named: set[str]) -> Iterator[Finding]:
+        orphans = [name for name in files if name not in named]
+        if not orphans:
+            return
+        if self._others():  # any of them may be about to get its row
+            oldest = time.time() - GRACE_SECONDS
+            orphans = [name for name in orphans if _mtime(self.path / name) < oldest]
+        else:
+            with self.cache._errors():  # nobody else: those whose row came meanwhile have it by now
+                orphans = [n for n in orphans if not self.index.execute("SELECT 1 FROM Cache WHERE filename = ?", (n,))]
+        if not orphans:
+            return
+        size = sum(files[name] for name in orphans)
+        if self.fix:
+            for name in orphans:
+                self.index.disk.remove(name)
+        yield Finding(
+            Severity.WARNING, f"{self.path}: {len(orphans)} value files without an entry ({size:,} bytes), left by a killed writer",
+            "ocrsdk cache health --fix", self.fix,
+        )  # fmt: skip
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _lock_holder(shm: Path) -> str:
+    """``process 123``: who holds SQLite's write lock, as far as the system tells."""
+    with contextlib.suppress(OSError, ValueError):
+        inode = str(shm.stat().st_ino)
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            parts = line.split()
+            if "WRITE" in parts and any(part.endswith(f":{inode}") for part in parts):
+                pid = parts[parts.index("WRITE") + 1]
+                return f"process {pid}"
+    return "another process"

@@ -1,0 +1,492 @@
+"""``CacheControl``: what people and programs ask of a cache, beside training with it."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ocrsdk.cache.base import CacheLocation, Finding, Severity, VersionInfo
+from ocrsdk.cache.frame import unpack
+from ocrsdk.cache.stats import Counts, read_sessions
+from ocrsdk.cache.store import SampleCache
+from ocrsdk.cache.versioning import EntryKey, differences
+from ocrsdk.errors import CacheEntryError, CacheError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.settings import Settings
+    from ocrsdk.types import Annotation
+
+    Progress = Callable[[Any, int], Any]
+
+State = Literal["healthy", "degraded", "broken", "absent"]
+CHECKED_BY_HEALTH = 256
+"""A health check verifies the checksums of at most so many entries of a version, chosen at random."""
+
+
+@dataclass(frozen=True)
+class CacheHealth:
+    """Whether a cache can be relied on, from what is really there."""
+
+    state: State
+    """``absent`` if there is no cache to judge: that is not health."""
+    folder: Path
+    backend: str
+    cache_version: str
+    """The version of the current settings."""
+    versions: int
+    entries: int
+    bytes: int
+    counts: Counts
+    """Of all sessions of the current version."""
+    checksums_checked: int
+    findings: list[Finding]
+
+    @property
+    def exit_code(self) -> int:
+        """0 healthy, 1 degraded or absent, 2 broken."""
+        return {"healthy": 0, "degraded": 1, "absent": 1, "broken": 2}[self.state]
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready form."""
+        rate = self.counts.hit_rate
+        return {
+            "state": self.state,
+            "folder": str(self.folder),
+            "backend": self.backend,
+            "cache_version": self.cache_version,
+            "hit_rate_percent": None if rate is None else round(100 * rate, 2),
+            "total_accesses": self.counts.accesses,
+            "cache_hits": self.counts.hits,
+            "cache_misses": self.counts.regenerated,
+            "versions": self.versions,
+            "entries": self.entries,
+            "bytes": self.bytes,
+            "checksums_checked": self.checksums_checked,
+            "counts": self.counts.as_dict(),
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """A version, and how it relates to the current settings."""
+
+    info: VersionInfo
+    current: bool
+    stale_because: list[str]
+    """In what its manifest differs from the one of the current settings."""
+    sessions: dict[str, tuple[Counts, float]]
+    """Run or command -> counts, and time of the last one."""
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """All versions in a cache."""
+
+    folder: Path
+    backend: str
+    version: str
+    versions: list[VersionStatus]
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready form."""
+        return {
+            "folder": str(self.folder),
+            "backend": self.backend,
+            "cache_version": self.version,
+            "versions": [
+                v.info.as_dict()
+                | {
+                    "current": v.current,
+                    "stale": not v.current,
+                    "stale_because": v.stale_because,
+                    "sessions": {name: counts.as_dict() | {"last": last} for name, (counts, last) in v.sessions.items()},
+                }
+                for v in self.versions
+            ],
+        }
+
+
+@dataclass
+class Validation:
+    """What ``validate`` found."""
+
+    entries: int = 0
+    checksums: int = 0
+    compared: int = 0
+    """Entries made again from their sources, and equal byte for byte unless listed."""
+    outdated: int = 0
+    """Entries whose source or annotation has changed or gone since: never served, so not compared."""
+    damaged: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Whether one kind of entry of an image is a hit, and why not."""
+
+    kind: str
+    hit: bool
+    key: str
+    parts: dict[str, Any]
+    changed: list[str]
+    """Differences to the entry that was kept last: in this version if there is one, else in the version used last."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class CodecCost:
+    """What one compression costs, for a page: medians."""
+
+    codec: str
+    bytes: int
+    encode_us: float
+    write_us: float
+    read_us: float
+    """Look-up, checksum and decoding to arrays."""
+
+
+@dataclass(frozen=True)
+class CacheBench:
+    """Making against keeping, on this data and this disk: medians over pages."""
+
+    pages: int
+    decode_us: float
+    prepare_us: float
+    maps_us: float
+    """Target maps of a whole page; for comparison, as they are drawn from random views and never kept."""
+    codecs: list[CodecCost]
+    verdict: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready form."""
+        return asdict(self)
+
+
+class CacheControl:
+    """Looks at, checks and manages the cache that settings describe.
+
+    Args:
+        settings: All settings.
+        progress: Wraps long loops: ``progress(items, total)``.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+        self.settings = settings
+        self._progress: Progress = progress or (lambda items, total: items)
+
+    def _open(self, session: str = "control") -> SampleCache:
+        from ocrsdk.pipeline import open_cache
+
+        return open_cache(self.settings, session)
+
+    def _at(self, info: VersionInfo) -> CacheBackend:
+        """The backend, for a version that is there."""
+        backend = self._open().backend
+        location = CacheLocation(backend.location.folder, info.version, info.manifest, info.budget)
+        return type(backend)(location, backend.options)
+
+    def _stats(self, version: str) -> dict[str, tuple[Counts, float]]:
+        backend = self._open().backend
+        return read_sessions(backend.location.folder / backend.name / "stats" / version)
+
+    # ----------------------------------------------------------------- look
+
+    def status(self) -> CacheStatus:
+        """All versions: their size, use, and why they are stale if they are."""
+        backend = self._open().backend
+        mine = backend.location
+        found = []
+        for info in backend.versions():
+            current = info.version == mine.version
+            because = [] if current else [info.problem] if info.problem else differences(info.manifest, mine.manifest)
+            found.append(VersionStatus(info, current, because, self._stats(info.version)))
+        return CacheStatus(mine.folder, backend.name, mine.version, found)
+
+    def health(self, fix: bool = False) -> CacheHealth:
+        """Check every version's store, files and checksums.
+
+        Args:
+            fix: Repair what can be repaired without losing a good value.
+        """
+        backend = self._open().backend
+        mine, findings, versions, checked = backend.location, [], [], 0
+        if backend.enabled:
+            try:
+                versions = backend.versions()
+            except CacheError as error:
+                findings.append(Finding(Severity.ERROR, str(error)))
+        for info in versions:
+            here = self._at(info)
+            found = here.health(fix)
+            findings += found
+            if not any(finding.severity is Severity.ERROR for finding in found):
+                count, damaged = self._verify_some(here, fix)
+                checked += count
+                if damaged:
+                    findings.append(
+                        Finding(
+                            Severity.WARNING,
+                            f"version {info.version}: {len(damaged)} of {count} checked entries are damaged ({damaged[0]})",
+                            "ocrsdk cache health --fix; all entries: ocrsdk cache validate --all",
+                            fix,
+                        )
+                    )
+            here.close()
+        if versions and not any(info.version == mine.version for info in versions):
+            findings.append(
+                Finding(
+                    Severity.NOTE,
+                    f"nothing is kept yet for the current settings (version {mine.version})",
+                    "see: ocrsdk cache status",
+                )
+            )
+        open_findings = [finding for finding in findings if not finding.fixed]
+        state: State = "healthy"
+        if any(f.severity is Severity.ERROR for f in open_findings):
+            state = "broken"
+        elif not versions:
+            state = "absent"
+            if not backend.enabled:
+                findings += backend.health()
+        elif any(f.severity is Severity.WARNING for f in open_findings):
+            state = "degraded"
+        counts = sum((c for c, _ in self._stats(mine.version).values()), Counts()) if backend.enabled else Counts()
+        return CacheHealth(
+            state, mine.folder / backend.name, backend.name, mine.version, len(versions), sum(i.usage.entries for i in versions),
+            sum(i.usage.bytes for i in versions), counts, checked, findings,
+        )  # fmt: skip
+
+    def log_health(self) -> CacheHealth:
+        """``health``, as a log line: a warning unless healthy."""
+        from ocrsdk.logs import get_logger
+
+        health = self.health()
+        log = get_logger(__name__)
+        tell = log.info if health.state == "healthy" else log.warning
+        tell("cache health", **{k: v for k, v in health.as_dict().items() if k not in ("counts", "findings")})
+        for finding in health.findings:
+            log.warning("cache finding", severity=str(finding.severity), what=finding.what, remedy=finding.remedy)
+        return health
+
+    def _verify_some(self, backend: CacheBackend, fix: bool) -> tuple[int, list[str]]:
+        try:
+            keys = list(backend)
+        except CacheError as error:
+            return 0, [str(error)]
+        chosen = keys if len(keys) <= CHECKED_BY_HEALTH else random.sample(keys, CHECKED_BY_HEALTH)
+        damaged = []
+        for key in chosen:
+            try:
+                if (value := backend.get(key)) is not None:
+                    unpack(key, value)
+            except CacheEntryError as error:
+                damaged.append(f"{key[:12]}: {error}")
+                if fix:
+                    backend.quarantine(key)
+        return len(chosen), damaged
+
+    def explain(self, image: Path) -> list[Explanation]:
+        """For each kind of entry of ``image``: hit or miss, the key's parts, and what changed.
+
+        Raises:
+            DataError: The image or its label cannot be read.
+        """
+        from ocrsdk.pipeline import eval_transform, sample_source, train_transform
+
+        cache = self._open()
+        annotation = self._annotation(image)
+        source = sample_source(self.settings, cache)
+        transform = eval_transform(self.settings)
+        keys = [source.page_key(annotation, train_transform(self.settings).preparation)]
+        if self.settings.cache.policy == "sample":
+            keys.append(source.sample_key(annotation, transform.preparation, asdict(transform)))
+        others = [info for info in cache.backend.versions() if info.version != cache.backend.location.version and not info.problem]
+        found = [self._explain(cache, key, others) for key in keys]
+        cache.close()
+        return found
+
+    def _explain(self, cache: SampleCache, key: EntryKey, others: list[VersionInfo]) -> Explanation:
+        kind = str(key.parts["kind"])
+        hit = cache.backend.get(key.digest) is not None
+        if hit:
+            return Explanation(kind, True, key.digest, dict(key.parts), [], "")
+        if (before := cache.last_parts(key)) is not None:
+            changed = differences(before, key.parts)
+            reason = "changed since it was kept" if changed else "was made, but is not kept: beyond the budget, or removed"
+            return Explanation(kind, False, key.digest, dict(key.parts), changed, reason)
+        for info in others:
+            there = SampleCache(self._at(info))
+            before = there.last_parts(key)
+            there.close()
+            if before is not None:
+                changed = differences(info.manifest, cache.backend.location.manifest, "version.") + differences(before, key.parts)
+                reason = f"kept in version {info.version}, for other settings"
+                return Explanation(kind, False, key.digest, dict(key.parts), changed, reason)
+        return Explanation(kind, False, key.digest, dict(key.parts), [], "not seen before")
+
+    def _annotation(self, image: Path) -> Annotation:
+        """The annotation of ``image``, as training would read it."""
+        from ocrsdk.data.annotations import pair_files
+        from ocrsdk.data.dataset import read_sample
+
+        if not image.is_file():
+            raise DataError(f"{image}: no such file")
+        pairs, _ = pair_files(image.absolute().parents[1])
+        for pair in pairs:
+            if pair[0].name == image.name:
+                return read_sample(*pair, self.settings.data.outside)
+        raise DataError(f"{image}: no label for it; expected images/ and labels/ side by side")
+
+    def validate(self, sample: int | None = 100) -> Validation:
+        """Check checksums, and make samples again from their sources to compare the bytes.
+
+        Args:
+            sample: So many entries, chosen at random; None for all.
+        """
+        cache = self._open()
+        backend = cache.backend
+        result = Validation()
+        keys = list(backend)
+        result.entries = len(keys)
+        chosen = keys if sample is None or sample >= len(keys) else random.sample(keys, sample)
+        for key in self._progress(chosen, len(chosen)):
+            try:
+                value = backend.get(key)
+                if value is None:
+                    continue
+                body = unpack(key, value)
+            except CacheEntryError as error:
+                result.damaged.append(f"{key}: {error}")
+                continue
+            result.checksums += 1
+            if bytes(body[:10]) == b'{"origin":':
+                self._compare(cache, body, result)
+        cache.close()
+        return result
+
+    def _compare(self, cache: SampleCache, note: memoryview, result: Validation) -> None:
+        """Make the entry that ``note`` tells of again."""
+        import json
+
+        from ocrsdk.data.dataset import EvalDataset
+        from ocrsdk.data.encoding import encode_arrays
+        from ocrsdk.data.preparation import Preparation
+        from ocrsdk.data.source import Page, encode_page
+        from ocrsdk.data.transforms import EvalTransform
+        from ocrsdk.pipeline import sample_source
+
+        document = json.loads(bytes(note))
+        kept = EntryKey(document["origin"], document["parts"])
+        kind, _, path = kept.origin.partition(":")
+        try:
+            value = cache.backend.get(kept.digest)
+            if value is None:
+                return
+            body = unpack(kept.digest, value)
+        except CacheEntryError:  # is found, and told, under its own key
+            return
+        preparation = Preparation(**kept.parts["preparation"])
+        source = sample_source(self.settings, cache)
+        try:
+            annotation = self._annotation(Path(path))
+            transform = EvalTransform(**kept.parts["recipe"]) if kind == "sample" else None
+            now = source.page_key(annotation, preparation)
+            if transform is not None:
+                now = source.sample_key(annotation, preparation, asdict(transform))
+            if now.digest != kept.digest:
+                result.outdated += 1
+                return
+            page = Page.read(annotation.image, preparation)
+        except DataError:
+            result.outdated += 1
+            return
+        if transform is None:
+            again = encode_page(page, source.codec)
+        else:
+            again = encode_arrays(EvalDataset([annotation], transform).make(annotation, page), source.codec)
+        result.compared += 1
+        if again != bytes(body):
+            result.different.append(f"{path} ({kind})")
+
+    # --------------------------------------------------------------- change
+
+    def removable(self, which: Literal["stale", "all", "damaged"] | str) -> list[VersionInfo]:
+        """The versions that ``clear`` would remove.
+
+        Args:
+            which: ``stale`` (all but the current one), ``all``, ``damaged``, or one version.
+        """
+        backend = self._open().backend
+        versions = backend.versions()
+        if which == "all":
+            return versions
+        if which == "stale":
+            return [info for info in versions if info.version != backend.location.version]
+        if which == "damaged":
+            return [
+                info for info in versions
+                if info.problem or any(f.severity is Severity.ERROR for f in self._at(info).health())
+            ]  # fmt: skip
+        found = [info for info in versions if info.version == which]
+        if not found:
+            raise CacheError(f"no cache version {which!r}; see: ocrsdk cache status")
+        return found
+
+    def clear(self, versions: list[VersionInfo]) -> None:
+        """Remove versions; processes that have them open see misses."""
+        backend = self._open().backend
+        for info in versions:
+            backend.remove_version(info.version)
+
+    def prunable(self) -> list[VersionInfo]:
+        """The versions that ``prune`` would remove: neither current nor open in a live process."""
+        backend = self._open().backend
+        given = self.settings.cache
+        oldest = time.time() - given.max_age.total_seconds() if given.max_age is not None else 0.0
+        return [
+            info for rank, info in enumerate(backend.versions())
+            if info.version != backend.location.version and not info.in_use and (rank >= given.keep_versions or info.used < oldest)
+        ]  # fmt: skip
+
+    def prune(self) -> list[VersionInfo]:
+        """Remove what ``prunable`` lists."""
+        found = self.prunable()
+        self.clear(found)
+        return found
+
+    # ----------------------------------------------------------------- fill
+
+    def warm(self, data: Path) -> Counts:
+        """Make and keep everything that training on ``data`` would, with all loader processes; goes on where it was stopped."""
+        from ocrsdk.pipeline import warm_items
+
+        cache = self._open(f"warm-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}")
+        loader, total = warm_items(self.settings, data, cache)
+        cache.backend.prepare()
+        for _ in self._progress(loader, total):
+            pass
+        cache.backend.close()
+        counts = cache.counts()
+        cache.close()
+        return counts
+
+    def bench(self, data: Path, pages: int = 24) -> CacheBench:
+        """Measure decoding, preparing, maps, writing and reading on pages of ``data`` and the cache's own disk."""
+        from ocrsdk.cache_bench import measure
+
+        return measure(self.settings, data, pages, self._open(), self._progress)
+
+
+def iter_sessions(status: CacheStatus) -> Iterator[tuple[str, str, Counts]]:
+    """(version, session, counts) of everything that was counted."""
+    for version in status.versions:
+        for session, (counts, _) in version.sessions.items():
+            yield version.info.version, session, counts

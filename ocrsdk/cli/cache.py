@@ -1,0 +1,329 @@
+"""``ocrsdk cache``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json as json_module
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocrsdk.cli.common import ConfigOption, JsonOption, SetOption, load_settings, note, print_json, say, set_up_output, table
+from ocrsdk.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocrsdk.cache.base import VersionInfo
+    from ocrsdk.cache_control import CacheControl, CacheHealth, CacheStatus
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at, check and manage the sample cache.\n\n"
+    "The settings decide which version is current: give the --config and --set of your training.",
+)
+
+
+def _control(config: Path | None, sets: Sequence[str] | None) -> CacheControl:
+    from ocrsdk.cache_control import CacheControl
+
+    set_up_output()
+    return CacheControl(load_settings(config, sets)[0], _progress)
+
+
+def _progress(items: object, total: int) -> object:
+    """A bar on a terminal."""
+    import sys
+
+    if not sys.stderr.isatty():
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, "", total, console=Console(file=sys.stderr), transient=True)  # type: ignore[arg-type]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+@app.command()
+def status(config: ConfigOption = None, sets: SetOption = None, json: JsonOption = False) -> None:
+    """Versions: entries, bytes, budget, age, hit rate by run, and why stale ones are stale."""
+    found = _control(config, sets).status()
+    if json:
+        print_json(found.as_dict())
+        return
+    say(f"cache of backend {found.backend} in {found.folder}; the current settings have version {found.version}")
+    if not found.versions:
+        say("NO CACHE: nothing has been kept there yet")
+        return
+    now = time.time()
+    rows = [
+        (
+            v.info.version, "current" if v.current else "stale", f"{v.info.usage.entries:,}", _size(v.info.usage.bytes),
+            _size(v.info.budget), _age(now - v.info.created), _age(now - v.info.used), "yes" if v.info.in_use else "no",
+        )
+        for v in found.versions
+    ]  # fmt: skip
+    say(table(rows, ("version", "state", "entries", "bytes", "budget", "created", "last used", "open now")))
+    for version in found.versions:
+        for reason in version.stale_because:
+            say(f"  {version.info.version} is stale: {reason}")
+    sessions = [
+        (name, v.info.version, f"{counts.accesses:,}", f"{counts.hits:,}", _rate(counts.hit_rate), ", ".join(counts.reasons()))
+        for v in found.versions for name, (counts, _) in v.sessions.items()
+    ]  # fmt: skip
+    if sessions:
+        say()
+        say(table(sessions, ("run", "version", "look-ups", "hits", "hit rate", "made again")))
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+@app.command()
+def health(
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what is the cache's own and loses no good value.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check folders, index, files and checksums of every version.
+
+    Exit codes: 0 healthy, 1 degraded or no cache at all, 2 broken.
+    """
+    found = _control(config, sets).health(fix)
+    if json:
+        print_json(found.as_dict())
+    else:
+        _show_health(found)
+    raise typer.Exit(found.exit_code)
+
+
+def _show_health(found: CacheHealth) -> None:
+    if found.state == "absent":
+        say(f"NO CACHE: there is nothing to check in {found.folder} (backend {found.backend}). This is not health.")
+        say("  to make one: ocrsdk cache warm DATA, or train")
+    else:
+        say(f"{found.state.upper()}: {found.folder}")
+        kept = f"{found.versions} versions, {found.entries:,} entries, {_size(found.bytes)}"
+        say(f"  {kept}; {found.checksums_checked:,} checksums checked")
+        rate = _rate(found.counts.hit_rate)
+        say(f"  current version {found.cache_version}: {found.counts.accesses:,} look-ups, hit rate {rate}")
+    for finding in found.findings:
+        say(f"  {finding.severity}: {finding.what}" + (" - repaired" if finding.fixed else ""))
+        if finding.remedy and not finding.fixed:
+            say(f"    try: {finding.remedy}")
+
+
+@app.command()
+def validate(
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Check so many entries, chosen at random.")] = 100,
+    all_: Annotated[bool, typer.Option("--all", help="Check every entry.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check checksums, and make samples again from their sources to compare the bytes.
+
+    Exit codes: 0 all equal, 2 damaged or different entries.
+    """
+    found = _control(config, sets).validate(None if all_ else sample)
+    if json:
+        print_json(asdict(found))
+    else:
+        say(
+            f"{found.entries:,} entries: {found.checksums:,} checksums right, {found.compared:,} made again and compared, "
+            f"{found.outdated:,} outdated (never served)"
+        )
+        for line in found.damaged:
+            say(f"damaged: {line}")
+        for line in found.different:
+            say(f"different from its source: {line}")
+        if found.damaged:
+            say("try: ocrsdk cache health --fix")
+        if found.different:
+            say("try: ocrsdk cache clear --all, and report it: a version should have covered the difference")
+    if found.damaged or found.different:
+        raise typer.Exit(2)
+
+
+@app.command()
+def clear(
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    version: Annotated[str | None, typer.Option(metavar="V", help="This version.")] = None,
+    stale: Annotated[bool, typer.Option("--stale", help="All versions but the current one.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All versions.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Versions whose index is damaged or gone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove versions. Only what is the cache's own is removed; runs that use them go on, and see misses."""
+    asked = [
+        *(["stale"] if stale else []),
+        *(["all"] if all_ else []),
+        *(["damaged"] if rebuild else []),
+        *([version] if version else []),
+    ]
+    if len(asked) != 1:
+        raise SettingsError("say what to clear: one of --version V, --stale, --all, --rebuild")
+    control = _control(config, sets)
+    _remove(control, control.removable(asked[0]), dry_run, yes, json)
+
+
+@app.command()
+def prune(
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove old versions, by cache.keep_versions and cache.max_age; never the current one or one that is open."""
+    control = _control(config, sets)
+    _remove(control, control.prunable(), dry_run, yes=True, json=json)
+
+
+def _remove(control: CacheControl, versions: list[VersionInfo], dry_run: bool, yes: bool, json: bool) -> None:
+    for info in versions if not json else ():
+        used = "; open in a live process" if info.in_use else ""
+        what = f"{info.version}: {info.usage.entries:,} entries, {_size(info.usage.bytes)}{used}"
+        say(f"{'would remove' if dry_run else 'remove'} {what}")
+    if not dry_run and versions:
+        if not yes and not typer.confirm("Remove them?", err=True):
+            raise typer.Exit(1)
+        control.clear(versions)
+    if json:
+        print_json({"removed": not dry_run, "versions": [info.as_dict() for info in versions]})
+    elif not versions:
+        say("nothing to remove")
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="stats.json, .csv or .prom.")],
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Write counters and sizes to a file; the ending chooses JSON, CSV or Prometheus text."""
+    formats = {".json": _as_json, ".csv": _as_csv, ".prom": _as_prom}
+    if output.suffix not in formats:
+        raise SettingsError(f"--output {output}: the ending must be one of {', '.join(formats)}")
+    text = formats[output.suffix](_control(config, sets).status())
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--output {output}: cannot be written ({error.strerror})") from error
+    note(f"written: {output}")
+
+
+def _as_json(found: CacheStatus) -> str:
+    return json_module.dumps(found.as_dict(), ensure_ascii=False, indent=2) + "\n"
+
+
+def _as_csv(found: CacheStatus) -> str:
+    from ocrsdk.cache.stats import Counts
+
+    names = list(Counts().as_dict())
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["version", "session", *names])
+    for v in found.versions:
+        for session, (counts, _) in v.sessions.items():
+            writer.writerow([v.info.version, session, *("" if x is None else x for x in counts.as_dict().values())])
+    return out.getvalue()
+
+
+def _as_prom(found: CacheStatus) -> str:
+    from ocrsdk.cache.stats import Counts
+
+    lines = ["# TYPE ocrsdk_cache_entries gauge", "# TYPE ocrsdk_cache_bytes gauge"]
+    for v in found.versions:
+        label = f'version="{v.info.version}",current="{str(v.current).lower()}"'
+        lines += [f"ocrsdk_cache_entries{{{label}}} {v.info.usage.entries}", f"ocrsdk_cache_bytes{{{label}}} {v.info.usage.bytes}"]
+    for name in asdict(Counts()):
+        lines.append(f"# TYPE ocrsdk_cache_{name}_total counter")
+        for v in found.versions:
+            for session, (counts, _) in v.sessions.items():
+                escaped = session.replace("\\", "\\\\").replace('"', '\\"')
+                lines.append(f'ocrsdk_cache_{name}_total{{version="{v.info.version}",session="{escaped}"}} {getattr(counts, name)}')
+    return "\n".join(lines) + "\n"
+
+
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image of a data folder.")],
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Hit or miss for one image, the parts of its key, and what changed since it was kept."""
+    found = _control(config, sets).explain(image)
+    if json:
+        print_json([asdict(e) for e in found])
+        return
+    for e in found:
+        say(f"{e.kind}: {'hit' if e.hit else 'miss'}  key {e.key[:16]}" + (f"  ({e.reason})" if e.reason else ""))
+        for change in e.changed:
+            say(f"  changed  {change}")
+        for name, value in e.parts.items():
+            say(f"  {name:12} {json_module.dumps(value, ensure_ascii=False)}")
+
+
+@app.command()
+def warm(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/.")],
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make and keep everything that training on DATA would; goes on where it was stopped."""
+    counts = _control(config, sets).warm(data)
+    if json:
+        print_json(counts.as_dict())
+        return
+    say(f"{counts.writes:,} made and kept, {counts.hits:,} were there already")
+    if counts.not_admitted:
+        say(f"{counts.not_admitted:,} beyond the budget; raise it with --set cache.budget=20GB")
+    if counts.errors or counts.write_errors:
+        say(f"{counts.errors + counts.write_errors:,} failed; see the warnings above")
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or with images/ and labels/.")],
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    pages: Annotated[int, typer.Option(min=1, metavar="N", help="Measure on at most so many pages.")] = 24,
+    json: JsonOption = False,
+) -> None:
+    """Measure making against keeping, on your pages and your disk, and say whether a cache is worth it."""
+    found = _control(config, sets).bench(data, pages)
+    if json:
+        print_json(found.as_dict())
+        return
+    say(f"medians over {found.pages} pages, in microseconds")
+    say(f"decode {found.decode_us:,.0f}   shrink {found.prepare_us:,.0f}   target maps of a whole page {found.maps_us:,.0f}")
+    rows = [(c.codec, f"{c.bytes:,}", f"{c.encode_us:,.0f}", f"{c.write_us:,.0f}", f"{c.read_us:,.0f}") for c in found.codecs]
+    say(table(rows, ("compress", "bytes", "encode", "write", "read to arrays")))
+    say(found.verdict)

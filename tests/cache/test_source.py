@@ -1,0 +1,340 @@
+"""What goes through a cache comes out equal, under keys that change with everything that matters and with nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ocrsdk import Pipeline, Settings
+from ocrsdk.cache.base import CacheLocation
+from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.stats import Counter, read_sessions
+from ocrsdk.cache.store import Outcome, SampleCache
+from ocrsdk.cache.versioning import EntryKey, differences, fingerprint
+from ocrsdk.data.dataset import EvalDataset, SampleIndex, TrainDataset, load_annotations
+from ocrsdk.data.encoding import decode_arrays, encode_arrays
+from ocrsdk.data.preparation import Preparation, annotation_digest
+from ocrsdk.data.source import SampleSource
+from ocrsdk.data.targets import TargetSpec
+from ocrsdk.data.transforms import EvalTransform, TrainTransform
+from ocrsdk.pipeline import open_cache
+from ocrsdk.types import Annotation, TextInstance
+
+
+@pytest.fixture
+def cache(tmp_path: Path):
+    made = SampleCache(DiskCache(CacheLocation(tmp_path / "c", fingerprint({}), {})), Counter(tmp_path / "stats", "test"))
+    yield made
+    made.close()
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.bool_, np.int64, np.float32, np.float64, np.dtype(">i4")]),
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9),
+    ),
+    st.sampled_from(["none", "lz4", "zstd"]),
+)
+def test_arrays_come_back_equal(array: np.ndarray, codec: Any):
+    found = decode_arrays(encode_arrays({"a": array, "b": np.arange(3)}, codec))
+    assert found["a"].dtype == array.dtype
+    np.testing.assert_array_equal(found["a"], array)
+    np.testing.assert_array_equal(found["b"], np.arange(3))
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_compression_makes_even_pages_smaller(codec: Any):
+    page = np.full((400, 300, 3), 255, np.uint8)
+    assert len(encode_arrays({"a": page}, codec)) < 0.05 * page.nbytes
+
+
+def test_cut_arrays_are_refused():
+    data = encode_arrays({"a": np.arange(100)})
+    for bad in (b"", data[:6], data[:40], data[:-80], b"NOPE" + data[4:]):
+        with pytest.raises(ValueError, match="bytes|magic|cut|Expecting|buffer"):
+            decode_arrays(bad)
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_cached_samples_are_equal_to_fresh_ones(cache: SampleCache, synth_pages: Path, codec: Any, whole: bool):
+    annotations, _ = load_annotations(synth_pages / "val")
+    source = SampleSource(cache, codec=codec, whole_samples=whole)
+    page = EvalTransform(96)
+    train = TrainTransform(crop=64, page=page)
+    for _ in range(2):
+        for index in range(len(annotations)):
+            fresh, kept = EvalDataset(annotations, page)[index], EvalDataset(annotations, page, source)[index]
+            np.testing.assert_array_equal(fresh.image, kept.image)
+            np.testing.assert_array_equal(fresh.matrix, kept.matrix)
+            np.testing.assert_array_equal(fresh.ignore, kept.ignore)
+            assert fresh.original_size == kept.original_size
+            assert len(fresh.polygons) == len(kept.polygons)
+            for a, b in zip(fresh.polygons, kept.polygons, strict=True):
+                np.testing.assert_array_equal(a, b)
+            where = SampleIndex(3, index)
+            a = TrainDataset(annotations, train, TargetSpec(), 1)[where]
+            b = TrainDataset(annotations, train, TargetSpec(), 1, source)[where]
+            np.testing.assert_array_equal(a.image, b.image)
+            np.testing.assert_array_equal(a.targets.thresh_map, b.targets.thresh_map)
+    counts = cache.counts()
+    # Without whole samples, the page of training and the page of evaluation are one entry.
+    entries = len(annotations) * (2 if whole else 1)
+    assert (counts.new, counts.writes, counts.hits) == (entries, entries, 4 * len(annotations) - entries)
+
+
+def test_random_views_are_not_cached_and_differ(cache: SampleCache, synth_pages: Path):
+    annotations, _ = load_annotations(synth_pages / "val")
+    dataset = TrainDataset(annotations, TrainTransform(crop=64, page=EvalTransform(96)), TargetSpec(), 1, SampleSource(cache))
+    views = [dataset[SampleIndex(epoch, 0)].image for epoch in range(4)]
+    assert len({view.tobytes() for view in views}) == 4
+    assert cache.counts().writes == 1
+
+
+# ------------------------------------------------------------------- invalidation
+
+
+@pytest.fixture
+def pages(tmp_path: Path, synth_pages: Path) -> Path:
+    shutil.copytree(synth_pages, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def settings(tmp_path: Path, **more: Any) -> Settings:
+    return Settings(cache={"dir": tmp_path / "cache", **more}, data={"image_size": 96, "workers": 0})
+
+
+def regenerated(given: Settings, pages: Path) -> Any:
+    return Pipeline(given).cache.warm(pages)
+
+
+def test_one_edited_label_invalidates_exactly_that_sample(tmp_path: Path, pages: Path):
+    given = settings(tmp_path)
+    assert regenerated(given, pages).new == 8
+    assert regenerated(given, pages).hits == 8
+    label = sorted((pages / "train/labels").iterdir())[2]
+    label.write_text(label.read_text().replace(",", ", ", 0) + "1,1,30,1,30,12,1,12,more\n")
+    counts = regenerated(given, pages)
+    assert (counts.hits, counts.stale_annotation, counts.regenerated) == (7, 1, 1)
+    counts = regenerated(given, pages)
+    assert (counts.hits, counts.regenerated) == (8, 0)
+    (version,) = Pipeline(given).cache.status().versions
+    assert version.info.usage.entries == 16  # the superseded entry is gone
+
+
+def test_a_changed_image_is_stale_and_explained(tmp_path: Path, pages: Path):
+    given = settings(tmp_path)
+    regenerated(given, pages)
+    image = sorted((pages / "val/images").iterdir())[0]
+    (sample,) = [e for e in Pipeline(given).cache.explain(image) if e.kind == "sample"]
+    assert sample.hit
+    os.utime(image, ns=(1, 1))
+    (sample,) = [e for e in Pipeline(given).cache.explain(image) if e.kind == "sample"]
+    assert not sample.hit
+    assert [change.split(":")[0] for change in sample.changed] == ["source.mtime_ns"]
+    counts = regenerated(given, pages)
+    assert (counts.stale_source, counts.hits) == (1, 7)
+
+
+def test_content_identity_hits_after_a_move(tmp_path: Path, pages: Path):
+    given = settings(tmp_path, identity="content")
+    regenerated(given, pages)
+    pages.rename(tmp_path / "moved")
+    for image in (tmp_path / "moved").rglob("*.png"):
+        os.utime(image, ns=(1, 1))
+    counts = regenerated(given, tmp_path / "moved")
+    assert (counts.hits, counts.regenerated) == (8, 0)
+
+
+def test_explain_names_the_settings_of_another_version(tmp_path: Path, pages: Path):
+    given = settings(tmp_path)
+    regenerated(given, pages)
+    other = given.model_copy(update={"data": given.data.model_copy(update={"image_size": 128})})
+    image = sorted((pages / "val/images").iterdir())[0]
+    found = Pipeline(other).cache.explain(image)[1]
+    assert not found.hit
+    assert "version.val.short_side: 96 -> 128" in found.changed
+    (version,) = Pipeline(other).cache.status().versions
+    assert not version.current
+    assert "val.short_side: 96 -> 128" in version.stale_because
+
+
+# -------------------------------------------------------------------- mutations
+
+CHANGED: dict[str, tuple[Any, bool]] = {
+    # setting: (another value, whether cached bytes depend on it)
+    "name": ("other", False),
+    "run_dir": ("elsewhere", False),
+    "seed": (7, False),
+    "data.root": ("elsewhere", False),
+    "data.train": ("t", False),
+    "data.val": ("v", False),
+    "data.image_size": (640, True),
+    "data.max_side": (2000, True),
+    "data.crop": (256, False),
+    "data.batch_size": (3, False),
+    "data.workers": (0, False),
+    "data.on_bad_sample": ("skip", False),
+    "data.outside": ("ignore", False),  # changes annotations, which are part of every key
+    "data.verify": ("header", False),
+    "augment.scale_min": (0.3, False),
+    "augment.scale_max": (1.5, True),
+    "augment.rotate": (9, False),
+    "augment.flip": (0.5, False),
+    "augment.jitter": (0.1, False),
+    "targets.shrink_ratio": (0.5, False),  # maps are drawn from random views and never kept
+    "targets.thresh_min": (0.2, False),
+    "targets.thresh_max": (0.8, False),
+    "targets.min_text_size": (4, False),
+    "targets.distance": ("db", False),
+    "model.name": ("dbnet++", False),
+    "model.backbone": ("resnet18", False),
+    "model.backbone_weights": ("w.pt", False),
+    "loss.bce_weight": (1, False),
+    "loss.l1_weight": (1, False),
+    "loss.dice_weight": (2, False),
+    "loss.k": (40, False),
+    "loss.negative_ratio": (2, False),
+    "optimizer.name": ("sgd", False),
+    "optimizer.lr": (1e-3, False),
+    "optimizer.weight_decay": (0.0, False),
+    "optimizer.momentum": (0.8, False),
+    "optimizer.schedule": ("poly", False),
+    "optimizer.warmup": (0.1, False),
+    "optimizer.grad_clip": (1, False),
+    "trainer.epochs": (3, False),
+    "trainer.max_time": ("5m", False),
+    "trainer.validations": (2, False),
+    "trainer.accelerator": ("cpu", False),
+    "trainer.overlays": (0, False),
+    "precision.strategy": ("fp32x", False),
+    "precision.options": ({"a": 1}, False),
+    "cache.backend": ("none", True),
+    "cache.dir": ("elsewhere", False),
+    "cache.policy": ("image", True),
+    "cache.identity": ("content", False),  # changes every key instead
+    "cache.budget": ("5GB", False),
+    "cache.compress": ("zstd", True),
+    "cache.keep_versions": (1, False),
+    "cache.max_age": ("10h", False),
+    "cache.options": ({"lock_timeout": 9}, False),
+    "logging.loggers": ("none", False),
+    "logging.every_n_steps": (1, False),
+    "logging.options": ({}, False),
+    "postprocess.threshold": (0.2, False),
+    "postprocess.box_threshold": (0.6, False),
+    "postprocess.unclip_ratio": (2.0, False),
+    "postprocess.min_side": (5, False),
+    "postprocess.max_candidates": (10, False),
+    "postprocess.shape": ("polygon", False),
+}
+
+
+def test_every_setting_is_classified():
+    names = set()
+    for name, field in Settings.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        names |= {f"{name}.{key}" for key in inner} if inner else {name}
+    assert names == set(CHANGED), "say in CHANGED whether cached bytes depend on the new setting"
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_the_version_changes_with_what_matters_only(name: str):
+    other, matters = CHANGED[name]
+    before = open_cache(Settings(), "t").backend.location.version
+    after = open_cache(Settings.load(overrides={name: other}, environ={}), "t").backend.location.version
+    assert (before != after) == matters
+
+
+def test_scales_up_to_one_share_a_version():
+    versions = {open_cache(Settings(augment={"scale_max": scale}), "t").backend.location.version for scale in (0.6, 0.95, 1.0)}
+    assert len(versions) == 1
+
+
+def test_a_version_covers_opencv_and_the_code(monkeypatch: pytest.MonkeyPatch):
+    import ocrsdk.data.preparation as module
+
+    given = Settings()
+    before = given.cache.version(given.data, given.augment, {})
+    assert given.cache.version(given.data, given.augment, {"plug-in": "x 1"}) != before
+    for name, other in (("__version__", "99"), ("opencv_version", lambda: "99")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, other)
+            assert given.cache.version(given.data, given.augment, {}) != before
+
+
+def square(text: str = "a", ignore: bool = False, shift: float = 0.0) -> Annotation:
+    polygon = np.array([[0, 0], [9, 0], [9, 5], [0, 5]], np.float32) + np.float32(shift)
+    return Annotation(Path("x.png"), (TextInstance(polygon, text, ignore),))
+
+
+def test_annotation_digests_differ_with_each_part():
+    digests = {
+        annotation_digest(a) for a in (square(), square("b"), square(ignore=True), square(shift=0.5), Annotation(Path("x.png"), ()))
+    }
+    assert len(digests) == 5
+    assert annotation_digest(square()) == annotation_digest(square())
+
+
+def test_keys_differ_with_preparation_and_kind(tmp_path: Path):
+    (tmp_path / "x.png").write_bytes(b"1")
+    annotation = Annotation(tmp_path / "x.png", square().instances)
+    source = SampleSource()
+    keys = {
+        source.page_key(annotation, p).digest
+        for p in (Preparation(), Preparation(96), Preparation(96, 200), Preparation(headroom=2.0))
+    }
+    keys |= {source.sample_key(annotation, Preparation(), r).digest for r in ({"multiple": 32}, {"multiple": 16})}
+    assert len(keys) == 6
+
+
+def test_fingerprints_differ_with_any_value_and_not_with_order():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert len({fingerprint(d) for d in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, {"a": [1]}, {})}) == 6
+
+
+def test_differences_name_each_leaf():
+    old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "e": None}
+    assert differences(old, new) == ["a.c: 2 -> 5", "d: 3 -> absent", "e: absent -> null"]
+    assert differences(old, old) == []
+
+
+# --------------------------------------------------------------------- counters
+
+
+def test_reasons_are_counted_and_survive_the_process(tmp_path: Path, cache: SampleCache):
+    first = EntryKey("image:a", {"kind": "image", "source": {"path": "a", "size": 1}, "annotation": "x"})
+    relabelled = EntryKey("image:a", {**first.parts, "annotation": "y"})
+    resized = EntryKey("image:a", {**first.parts, "source": {"path": "a", "size": 2}})
+    assert cache.get(first).reason == "not seen before"
+    cache.set(first, b"1")
+    assert bytes(cache.get(first).value) == b"1"
+    assert cache.get(relabelled).reason == 'annotation: "x" -> "y"'
+    assert cache.get(resized).reason == "source.size: 1 -> 2"
+    cache.set(resized, b"2")
+    assert cache.get(first).outcome is Outcome.MISS  # superseded
+    pid = os.fork()
+    if pid == 0:
+        cache.get(resized)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    ((name, (counts, _)),) = read_sessions(tmp_path / "stats").items()
+    assert name == "test"
+    assert (counts.hits, counts.new, counts.stale_annotation, counts.stale_source, counts.writes) == (2, 1, 1, 2, 2)
+    assert counts == cache.counts()
+    assert counts.reasons()[0] == "2 stale source"
+
+
+@pytest.mark.parametrize("text", ["", "x", "x" * 500])
+def test_files_that_are_no_counters_are_left_out(tmp_path: Path, text: str):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "1.count").write_text(text)
+    assert read_sessions(tmp_path)["s"][0].accesses == 0

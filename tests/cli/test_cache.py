@@ -1,0 +1,221 @@
+"""``ocrsdk cache`` as a user types it, and training with it: killed, started again, with changed labels and settings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CLI
+
+SMALL = ("--set", "data.image_size=96")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    return {"OCRSDK_CACHE__DIR": str(tmp_path / "cache")}
+
+
+def document(cli: CLI, *args: str | Path, env: dict[str, str], rc: int = 0):
+    result = cli("cache", *args, "--json", env=env)
+    assert result.returncode == rc, result.stderr + result.stdout
+    return json.loads(result.stdout)
+
+
+def test_without_a_cache_nobody_reads_all_is_well(cli: CLI, home: dict[str, str], tmp_path: Path):
+    result = cli("cache", "health", env=home)
+    assert result.returncode == 1
+    assert result.stdout.startswith("NO CACHE: there is nothing to check in")
+    assert "healthy" not in result.stdout.lower()
+    assert document(cli, "health", env=home, rc=1)["state"] == "absent"
+    assert "NO CACHE" in cli("cache", "status", env=home).stdout
+    assert not (tmp_path / "cache").exists()
+    off = cli("cache", "health", "--set", "cache.backend=none", env=home)
+    assert off.returncode == 1
+    assert "caching is off (backend none)" in off.stdout
+
+
+def test_health_imports_nothing_heavy(tmp_path: Path):
+    script = (
+        "import sys\nfrom ocrsdk.cli import app\ntry:\n    app(['cache', 'health'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'pytorch_lightning', 'wandb', 'cv2', 'numpy') if m in sys.modules])"
+    )
+    env = {**os.environ, "OCRSDK_CACHE__DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
+    assert document(cli, "warm", synth_pages, *SMALL, env=home)["writes"] == 8
+    again = cli("cache", "warm", synth_pages, *SMALL, env=home)
+    assert "0 made and kept, 8 were there already" in again.stdout
+
+    status = document(cli, "status", *SMALL, env=home)
+    (version,) = status["versions"]
+    assert (version["current"], version["usage"]["entries"]) == (True, 16)
+    assert sorted(s["hit_rate"] for s in version["sessions"].values()) == [0.0, 1.0]
+    stale = cli("cache", "status", env=home).stdout
+    assert "is stale: val.short_side: 96 -> 736" in stale
+
+    health = document(cli, "health", *SMALL, env=home)
+    assert health["state"] == "healthy"
+    assert health["checksums_checked"] == 16
+    assert (health["cache_version"], health["hit_rate_percent"]) == (status["cache_version"], 50.0)
+    assert (health["total_accesses"], health["cache_hits"], health["cache_misses"]) == (16, 8, 8)
+    assert health["entries"] == 16
+    assert health["bytes"] > 8 * 96 * 96
+
+    validation = document(cli, "validate", "--all", *SMALL, env=home)
+    assert (validation["entries"], validation["checksums"], validation["compared"]) == (16, 16, 8)
+    assert validation["damaged"] == validation["different"] == []
+
+    image = sorted((synth_pages / "train/images").iterdir())[0]
+    explained = cli("cache", "explain", image, *SMALL, env=home).stdout
+    assert explained.startswith("image: hit  key")
+    assert "sample: miss" in explained
+
+    for name in ("stats.json", "stats.csv", "stats.prom"):
+        assert cli("cache", "export", "--output", name, *SMALL, env=home).returncode == 0
+    assert json.loads((tmp_path / "stats.json").read_text())["versions"][0]["usage"]["entries"] == 16
+    rows = list(csv.DictReader((tmp_path / "stats.csv").open()))
+    assert sorted(row["hits"] for row in rows) == ["0", "8"]
+    assert f'ocrsdk_cache_entries{{version="{status["cache_version"]}",current="true"}} 16' in (tmp_path / "stats.prom").read_text()
+    bad = cli("cache", "export", "--output", "stats.xml", env=home)
+    assert bad.returncode == 2
+    assert ".json, .csv, .prom" in bad.stderr
+
+    document(cli, "warm", synth_pages, "--set", "data.image_size=128", env=home)
+    assert document(cli, "prune", *SMALL, env=home)["versions"] == []
+    pruned = document(cli, "prune", *SMALL, "--set", "cache.keep_versions=1", "--dry-run", env=home)
+    assert [v["version"] for v in pruned["versions"]] == []  # the stale one was used last, the current one is kept anyway
+    cleared = document(cli, "clear", "--stale", "--dry-run", *SMALL, env=home)
+    assert cleared["removed"] is False
+    assert len(document(cli, "status", *SMALL, env=home)["versions"]) == 2
+    assert cli("cache", "clear", "--stale", *SMALL, env=home).returncode == 1  # no answer to "remove them?"
+    assert cli("cache", "clear", "--stale", "-y", *SMALL, env=home).returncode == 0
+    (version,) = document(cli, "status", *SMALL, env=home)["versions"]
+    assert version["current"]
+    assert cli("cache", "clear", "--all", "-y", env=home).returncode == 0
+    assert document(cli, "health", env=home, rc=1)["state"] == "absent"
+
+
+def test_damage_is_found_repaired_and_validated(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
+    cli("cache", "warm", synth_pages, *SMALL, "--set", "cache.options.inline_bytes=0", env=home)
+    options = (*SMALL, "--set", "cache.options.inline_bytes=0")
+    path = max((tmp_path / "cache").rglob("*.val"), key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+    assert document(cli, "validate", "--all", *options, env=home, rc=2)["damaged"]
+    assert document(cli, "health", *options, env=home, rc=1)["state"] == "degraded"
+    assert "repaired" in cli("cache", "health", "--fix", *options, env=home).stdout
+    assert document(cli, "health", *options, env=home)["state"] == "healthy"
+    for index in (tmp_path / "cache").rglob("cache.db*"):
+        index.write_bytes(b"garbage" * 1000)
+    broken = cli("cache", "health", *options, env=home)
+    assert broken.returncode == 2
+    assert broken.stdout.startswith("BROKEN")
+    assert "ocrsdk cache clear" in broken.stdout
+    assert cli("cache", "clear", "--rebuild", "-y", *options, env=home).returncode == 0
+    assert "8 made and kept" in cli("cache", "warm", synth_pages, *options, env=home).stdout
+
+
+def test_bench_gives_a_verdict(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
+    found = document(cli, "bench", synth_pages, "--pages", "4", env=home)
+    assert [codec["codec"] for codec in found["codecs"]] == ["none", "lz4", "zstd"]
+    assert found["verdict"].startswith(("worth it", "not worth it here"))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("cache", "clear"), ["--version V, --stale, --all, --rebuild"]),
+        (("cache", "clear", "--version", "nope"), ["no cache version 'nope'", "ocrsdk cache status"]),
+        (("cache", "explain", "nope.jpg"), ["nope.jpg", "no such file"]),
+        (("cache", "warm", "nope"), ["nope", "no such folder"]),
+        (("cache", "status", "--set", "cache.budget=much"), ["cache.budget"]),
+        (("cache", "status", "--set", "cache.policy=imagee"), ["cache.policy"]),
+    ],
+)
+def test_bad_input(cli: CLI, home: dict[str, str], tmp_path: Path, args: tuple[str, ...], words: list[str]):
+    result = cli(*args, env=home)
+    assert result.returncode == 2
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "open"])
+def test_a_place_that_can_never_work_stops_training_before_it_starts(cli: CLI, synth_pages: Path, tmp_path: Path, place: str):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    result = cli("train", synth_pages, "--epochs", "1", "--run-dir", "run", env={"OCRSDK_CACHE__DIR": str(tmp_path / place)})
+    assert result.returncode == 2
+    assert {"file": "is a file", "open": "anyone may write"}[place] in result.stderr
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_training_hits_from_the_second_epoch_and_after_kill_9(
+    cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path, workers: str
+):
+    data = tmp_path / "data"
+    shutil.copytree(synth_pages, data)
+    common = (*SMALL, "--set", "data.crop=64", "--workers", workers)
+    command = [sys.executable, "-m", "ocrsdk", "train", str(data), "--epochs", "500", "--run-dir", "killed", *common]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**clean, **home}, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        log = tmp_path / "killed" / "metrics.jsonl"
+        while time.monotonic() < deadline and not (log.exists() and "cache/hit_rate" in log.read_text()):
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    result = cli("train", data, "--epochs", "3", "--run-dir", "again", *common, "--set", "trainer.validations=1", env=home)
+    assert result.returncode == 0, result.stderr
+    rates = [row["cache/hit_rate"] for row in metrics(tmp_path / "again") if "cache/hit_rate" in row]
+    # The killed run never validated, so the last epoch, which validates, makes the two validation samples.
+    assert rates[:2] == [1.0, 1.0]
+    assert rates[2] == pytest.approx(6 / 8)
+    label = sorted((data / "train/labels").iterdir())[0]
+    label.write_text(label.read_text() + "1,1,30,1,30,12,1,12,more\n")
+    result = cli(
+        "train", data, "--epochs", "2", "--run-dir", "edited", *common, "--set", "trainer.validations=1",
+        "--batch-size", "3", "--set", "targets.shrink_ratio=0.5", env=home,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = [row for row in metrics(tmp_path / "edited") if "cache/hit_rate" in row]
+    assert [row["cache/regenerated"] for row in rows] == [1.0, 0.0]
+    assert [row["cache/hit_rate"] for row in rows] == [pytest.approx(5 / 6), 1.0]
+    status = document(cli, "status", *SMALL, env=home)
+    (version,) = status["versions"]
+    assert version["current"]
+    assert version["sessions"]["edited"]["stale_annotation"] == 1
+    assert document(cli, "health", *SMALL, env=home)["state"] == "healthy"
+
+
+@pytest.mark.slow
+def test_training_goes_on_without_a_broken_cache(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
+    cli("cache", "warm", synth_pages, *SMALL, env=home)
+    for index in (tmp_path / "cache").rglob("cache.db*"):
+        index.write_bytes(b"garbage" * 1000)
+    result = cli("train", synth_pages, "--epochs", "1", *SMALL, "--set", "data.crop=64", "--run-dir", "run", env=home)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("training goes on without a cache") == 1
+    assert "cache clear --rebuild" in result.stderr
