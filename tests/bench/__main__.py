@@ -153,6 +153,19 @@ def loader(data: Path | None) -> None:
             torch.from_numpy(((crop.astype(np.float32) - 120) / 255).transpose(2, 0, 1)).contiguous()
 
         compare(f"training sample, {data.parent.name}, {SIZE} x {SIZE}", theirs, ours, 4)
+        from ocrsdk.data.source import SampleSource
+        from tests.bench.cache import opened
+
+        dataset.source = SampleSource(opened(Path(folder) / "cache"))
+        for index in range(len(annotations)):
+            dataset[SampleIndex(0, index)]
+        compare("  with a warm cache", theirs, ours, 5)
+
+
+def cache(data: Path | None) -> None:
+    from tests.bench.cache import run
+
+    run(data)
 
 
 def step() -> None:
@@ -202,7 +215,7 @@ def start_up() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--data", type=Path, help="A data folder for the loader's part, instead of generated pages.")
-    parser.add_argument("--only", choices=["target_maps", "postprocess", "evaluation", "loader", "step", "start_up"])
+    parser.add_argument("--only", choices=["target_maps", "postprocess", "evaluation", "loader", "cache", "step", "start_up"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -214,6 +227,7 @@ def main() -> None:
         "postprocess": postprocess,
         "evaluation": evaluation,
         "loader": lambda: loader(args.data),
+        "cache": lambda: cache(args.data),
         "step": step,
         "start_up": start_up,
     }

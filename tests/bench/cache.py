@@ -1,0 +1,179 @@
+"""The cache's part of ``make bench``: beside the bare read of the same bytes, and beside stock diskcache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import diskcache
+import numpy as np
+
+from ocrsdk.cache.base import CacheLocation
+from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.frame import pack, unpack
+from ocrsdk.cache.stats import Counter
+from ocrsdk.cache.store import SampleCache
+from ocrsdk.cache.versioning import EntryKey
+from ocrsdk.data.encoding import decode_arrays, encode_arrays
+from tests.bench.__main__ import medians
+
+
+def opened(folder: Path, counted: bool = True, **options: object) -> SampleCache:
+    location = CacheLocation(folder, "0" * 16, {}, 10**12)
+    backend = DiskCache(location, DiskCache.Options(**options))
+    backend.prepare()
+    return SampleCache(backend, Counter(folder / "stats" if counted else None, "bench"))
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """A 640 x 640 sample as uint8: image and three maps, 2.35 MiB."""
+    rng = np.random.default_rng(0)
+    maps = {name: rng.integers(0, 255, (640, 640)).astype(np.uint8) for name in ("prob", "thresh", "mask")}
+    return {"image": rng.integers(0, 255, (640, 640, 3)).astype(np.uint8), **maps}
+
+
+def hits(folder: Path) -> None:
+    sample = arrays()
+    data = encode_arrays(sample)
+    key = EntryKey("image:x", {"kind": "image"})
+    cache, uncounted = opened(folder / "c"), opened(folder / "u", counted=False)
+    for each in (cache, uncounted):
+        each.set(key, data)
+    stock = diskcache.Cache(str(folder / "stock"))
+    stock.set("x", sample)
+    (folder / "raw").write_bytes(pack(key.digest, data))
+    buffer = [memoryview(bytearray((folder / "raw").stat().st_size))]
+
+    def bare() -> None:
+        fd = os.open(folder / "raw", os.O_RDONLY)
+        os.readv(fd, buffer)
+        os.close(fd)
+
+    def unchecked() -> None:
+        decode_arrays(memoryview(uncounted.backend.get(key.digest))[64:])
+
+    def uncounted_hit() -> None:
+        decode_arrays(unpack(key.digest, uncounted.backend.get(key.digest)))
+
+    read, ours, pickled, plain, silent = medians(
+        bare, lambda: decode_arrays(cache.get(key).value), lambda: stock.get("x"), unchecked, uncounted_hit
+    )
+    print("\ncache, one 640 x 640 uint8 sample of 2.35 MiB, warm")
+    print(f"  bare readv {read * 1000:.0f} us, hit to arrays {ours * 1000:.0f} us: {ours / read:.2f}x (goal <= 2x)")
+    print(f"  stock diskcache with pickle {pickled * 1000:.0f} us: {pickled / ours:.2f}x slower (goal >= 2x)")
+    print(f"  without checksum {plain * 1000:.0f} us: integrity is {1 - plain / silent:.0%} of a get (goal <= 30 %)")
+    print(f"  without counting {silent * 1000:.0f} us: statistics are {1 - silent / ours:.0%} of a get (goal <= 3 %)")
+
+    number = iter(range(10**9))
+    durable, fast = opened(folder / "d"), opened(folder / "f", durability="fast")
+
+    def writer(target: SampleCache):
+        def write() -> None:
+            i = next(number)
+            target.set(EntryKey(f"image:{i}", {"i": i}), data)
+
+        return write
+
+    slow, quick = medians(writer(durable), writer(fast), seconds=4)
+    print(f"  durable set {slow:.2f} ms, non-durable {quick:.2f} ms: {slow / quick:.2f}x (goal <= 2x)")
+
+
+def readers(folder: Path) -> None:
+    """One and two processes that read for two seconds."""
+    key = EntryKey("image:x", {"kind": "image"})
+    cache = opened(folder / "r")
+    cache.set(key, encode_arrays(arrays()))
+    cache.close()
+
+    def rate(count: int) -> float:
+        pipes = []
+        for _ in range(count):
+            read, write = os.pipe()
+            if os.fork() == 0:
+                done, end = 0, time.perf_counter() + 2
+                while time.perf_counter() < end:
+                    decode_arrays(cache.get(key).value)
+                    done += 1
+                os.write(write, str(done).encode())
+                os._exit(0)
+            pipes.append(read)
+        total = sum(int(os.read(pipe, 20)) for pipe in pipes)
+        for _ in range(count):
+            os.wait()
+        return total / 2
+
+    one, two = rate(1), rate(2)
+    print(f"  1 reader {one:,.0f}/s, 2 readers {two:,.0f}/s: {two / one:.2f}x (goal >= 1.7x on two free cores)")
+
+
+def growth(folder: Path, entries: int) -> None:
+    """Small values: get and set at 1,000 entries and at ``entries``, and what a status costs."""
+    cache = opened(folder / "g").backend
+    number, rng = iter(range(10**9)), np.random.default_rng(0)
+
+    def name(i: int) -> str:
+        return hashlib.sha256(str(i).encode()).hexdigest()
+
+    def fill(count: int) -> None:
+        index = cache._opened()
+        with index.transact():
+            for _ in range(count):
+                index.set(name(next(number)), b"x" * 100)
+
+    def costs(size: int) -> tuple[float, float]:
+        chosen = [name(int(i)) for i in rng.integers(0, size, 3000)]
+        gets, sets = [], []
+        for k in chosen:
+            start = time.perf_counter()
+            cache.get(k)
+            gets.append(time.perf_counter() - start)
+        for _ in range(1000):
+            k = name(next(number))
+            start = time.perf_counter()
+            cache.set(k, b"x" * 100)
+            sets.append(time.perf_counter() - start)
+        return statistics.median(gets) * 1e6, statistics.median(sets) * 1e6
+
+    fill(1000)
+    small = costs(1000)
+    fill(entries - 2000)
+    large = costs(entries)
+    start = time.perf_counter()
+    cache.versions()
+    took = time.perf_counter() - start
+    print(
+        f"  small values, 1,000 -> {entries:,} entries: get {small[0]:.0f} -> {large[0]:.0f} us ({large[0] / small[0] - 1:+.0%}), "
+        f"set {small[1]:.0f} -> {large[1]:.0f} us ({large[1] / small[1] - 1:+.0%}; goal < +20 %), status {took:.2f} s (goal <= 2 s)"
+    )
+
+
+def validation_epoch(folder: Path, data: Path) -> None:
+    from ocrsdk.data.dataset import EvalDataset, load_annotations
+    from ocrsdk.data.source import SampleSource
+    from ocrsdk.data.transforms import EvalTransform
+
+    annotations, _ = load_annotations(data / "val", verify="header")
+    plain = EvalDataset(annotations, EvalTransform())
+    kept = EvalDataset(annotations, EvalTransform(), SampleSource(opened(folder / "v")))
+
+    def epoch(dataset: EvalDataset):
+        return lambda: [dataset[i].image.shape for i in range(len(dataset))]
+
+    slow, fast = medians(epoch(plain), epoch(kept), seconds=6)
+    print(
+        f"  validation epoch of {len(annotations)} pages: {slow:.0f} ms, with a warm cache {fast:.0f} ms: {slow / fast:.1f}x (goal >= 8x)"
+    )
+
+
+def run(data: Path | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="ocrsdk-bench-") as name:
+        folder = Path(name)
+        hits(folder)
+        readers(folder)
+        growth(folder, 1_000_000)
+        if data is not None and (data / "val").is_dir():
+            validation_epoch(folder, data)
