@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache_control import CacheBench, CodecCost
-from ocrsdk.data.dataset import load_annotations
 from ocrsdk.data.encoding import check_codec, decode_arrays
+from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
 from ocrsdk.data.source import Page, SampleSource, encode_page
 from ocrsdk.data.targets import TargetSpec, draw_targets

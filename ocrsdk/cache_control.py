@@ -335,7 +335,7 @@ class CacheControl:
     def _annotation(self, image: Path) -> Annotation:
         """The annotation of ``image``, as training would read it."""
         from ocrsdk.data.annotations import pair_files
-        from ocrsdk.data.dataset import read_sample
+        from ocrsdk.data.folder import read_sample
 
         if not image.is_file():
             raise DataError(f"{image}: no such file")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ocrsdk import plugins, run_folder
 from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, CheckpointError, DataError, SettingsError, TrainingError
 from ocrsdk.results import EvaluationResult, FitResult, Plan
-from ocrsdk.settings import Settings
+from ocrsdk.settings import LoggingSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ocrsdk.cache.store import SampleCache
     from ocrsdk.cache_control import CacheControl
     from ocrsdk.data.datamodule import DetectionDataModule
-    from ocrsdk.data.dataset import DataReport, Progress
+    from ocrsdk.data.folder import DataReport, Progress
     from ocrsdk.data.source import SampleSource
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
     from ocrsdk.inference import Detector
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ocrsdk.settings_sources import Layers
     from ocrsdk.training.module import DetectionModule
     from ocrsdk.types import Annotation, PageDetections
+
+    _Loaded = tuple[list[Annotation], DataReport]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Pipeline:
         self.settings = settings or Settings()
         self._progress, self._layers = progress, layers
         self._detector: Detector | None = None
+        self._checked: tuple[_Loaded, _Loaded] | None = None
 
     @classmethod
     def from_checkpoint(
@@ -197,6 +200,40 @@ class Pipeline:
             skipped=[*parts.train_report.skipped, *parts.val_report.skipped],
         )
 
+    def check(self, data: Path | str | None = None) -> None:
+        """Check settings, plug-ins, and every image and label, before PyTorch is loaded; ``fit`` and ``plan`` do it themselves.
+
+        Args:
+            data: As for ``fit``.
+
+        Raises:
+            OcrsdkError: Something cannot be used.
+        """
+        if self._checked is not None and data is None:
+            return
+        from ocrsdk.data.encoding import check_codec
+        from ocrsdk.data.folder import load_annotations
+        from ocrsdk.data.workers import choose_workers
+
+        settings = self.settings
+        open_cache(settings, "check")
+        check_codec(settings.cache.compress)
+        plugins.precision_strategy(settings.precision.strategy)
+        if settings.logging != LoggingSettings():  # asking for loggers loads PyTorch, and the defaults are known to be there
+            self._logger_factories()
+        choose_workers(settings.data.workers)
+        if settings.augment.scale_min > settings.augment.scale_max:
+            raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
+        root = Path(data) if data is not None else settings.data.root
+        if root is None:
+            raise SettingsError("no data folder given. Try: ocrsdk train DATA")
+        self.settings = settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+        policies = (settings.data.on_bad_sample, settings.data.outside, settings.data.verify)
+        train, val = (load_annotations(folder, *policies, self._progress) for folder in _split_folders(root, settings))
+        for _, report in (train, val):
+            _tell(report)
+        self._checked = (train, val)
+
     def _build(self, data: Path | str | None, session: str | None) -> _Parts:
         """Check and build everything, cheap checks first; writes nothing.
 
@@ -204,12 +241,16 @@ class Pipeline:
             data: The data folder.
             session: Name under which the cache counts; None leaves the cache out.
         """
+        self.check(data)
+        assert self._checked is not None
+        (train, train_report), (val, val_report) = self._checked
+        self._checked = None  # a later run reads the data again
         import torch
 
-        from ocrsdk.data.datamodule import DetectionDataModule, choose_workers
-        from ocrsdk.data.dataset import EvalDataset, TrainDataset, load_annotations
-        from ocrsdk.data.encoding import check_codec
+        from ocrsdk.data.datamodule import DetectionDataModule
+        from ocrsdk.data.dataset import EvalDataset, TrainDataset
         from ocrsdk.data.targets import TargetSpec
+        from ocrsdk.data.workers import choose_workers
         from ocrsdk.losses import DBLoss
         from ocrsdk.models.checkpoint import make_passport
         from ocrsdk.models.dbnet import DBNet, DBNetConfig
@@ -223,19 +264,7 @@ class Pipeline:
         strategy = self._strategy(device)
         loggers = self._logger_factories()
         cache = open_cache(settings, session or "plan")
-        check_codec(settings.cache.compress)
         workers = choose_workers(settings.data.workers)
-        if settings.augment.scale_min > settings.augment.scale_max:
-            raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
-        root = Path(data) if data is not None else settings.data.root
-        if root is None:
-            raise SettingsError("no data folder given. Try: ocrsdk train DATA")
-        self.settings = settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-        folders = _split_folders(root, settings)
-        policies = (settings.data.on_bad_sample, settings.data.outside, settings.data.verify)
-        (train, train_report), (val, val_report) = (load_annotations(f, *policies, self._progress) for f in folders)
-        for report in (train_report, val_report):
-            _tell(report)
 
         torch.manual_seed(settings.seed)
         config = DBNetConfig(settings.model.name, settings.model.backbone)
@@ -301,7 +330,7 @@ class Pipeline:
         Args:
             data: A data folder (its ``val/`` is taken, if there is one) or a folder of ``images/`` and ``labels/``.
         """
-        from ocrsdk.data.dataset import load_annotations
+        from ocrsdk.data.folder import load_annotations
 
         detector = self._trained()
         root = Path(data) if data is not None else self.settings.data.root
@@ -390,8 +419,9 @@ def warm_items(settings: Settings, data: Path, cache: SampleCache) -> tuple[Iter
     """What to iterate over, so that everything that training on ``data`` keeps is kept; and how many items."""
     from torch.utils.data import ConcatDataset, DataLoader
 
-    from ocrsdk.data.datamodule import choose_workers
-    from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples, load_annotations
+    from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples
+    from ocrsdk.data.folder import load_annotations
+    from ocrsdk.data.workers import choose_workers
 
     source = sample_source(settings, cache)
     policies = (settings.data.on_bad_sample, settings.data.outside, "header")

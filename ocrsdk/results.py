@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocrsdk.data.dataset import DataReport
+    from ocrsdk.data.folder import DataReport
     from ocrsdk.metrics.hmean import Score
     from ocrsdk.types import PageDetections
 

@@ -95,12 +95,13 @@ def train(
         },
     )
     set_up_output(verbose)
-    note("loading PyTorch")
-    if not verbose:
-        quiet_lightning()
     from ocrsdk.pipeline import Pipeline
 
     pipeline = Pipeline(settings, progress=file_progress("checking"), layers=layers)
+    pipeline.check()
+    note("loading PyTorch")
+    if not verbose:
+        quiet_lightning()
     if dry_run:
         plan = pipeline.plan()
         print_json(plan.as_dict()) if json else _show_plan(plan)

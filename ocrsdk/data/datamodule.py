@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -13,27 +12,9 @@ from torch.utils.data import DataLoader
 
 from ocrsdk.data.collate import collate
 from ocrsdk.data.dataset import EpochSampler, EvalDataset, TrainDataset
-from ocrsdk.errors import SettingsError
 
 if TYPE_CHECKING:
     from ocrsdk.types import Batch
-
-MOST_WORKERS_PER_CPU = 4
-
-
-def choose_workers(asked: int) -> int:
-    """The number of loader processes; -1 asks for one for every two CPUs, at most 8.
-
-    Raises:
-        SettingsError: More than four for each CPU were asked for.
-    """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if asked > cpus * MOST_WORKERS_PER_CPU:
-        raise SettingsError(
-            f"data.workers = {asked}: this machine has {cpus} CPUs; more than {cpus * MOST_WORKERS_PER_CPU} loader processes "
-            "only cost memory. Leave --workers out to choose by the number of CPUs"
-        )
-    return asked if asked >= 0 else min(8, max(1, cpus // 2))
 
 
 class DetectionDataModule(LightningDataModule):

@@ -2,140 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from ocrsdk.data.annotations import pair_files, read_annotation
-from ocrsdk.data.image import check_image
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec, draw_targets
-from ocrsdk.errors import AnnotationError, DataError
-from ocrsdk.geometry import apply_matrix, clip_to_page
-from ocrsdk.types import Annotation, Sample, TextInstance
+from ocrsdk.geometry import apply_matrix
+from ocrsdk.types import Annotation, Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from ocrsdk.data.preparation import Preparation
     from ocrsdk.data.source import Page
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
-
-OnBadSample = Literal["stop", "skip"]
-Outside = Literal["clip", "ignore", "stop"]
-
-Progress = Callable[[Iterable[Path], int], Iterable[Path]]
-
-
-@dataclass
-class DataReport:
-    """What was found while a data folder was read."""
-
-    root: Path
-    images: int = 0
-    instances: int = 0
-    ignored: int = 0
-    outside: list[str] = field(default_factory=list)
-    """``file: region`` for each region that reaches more than a pixel beyond its page."""
-    skipped: list[str] = field(default_factory=list)
-    """One message for each sample left out."""
-
-
-def load_annotations(
-    root: Path,
-    on_bad_sample: OnBadSample = "stop",
-    outside: Outside = "clip",
-    verify: Literal["decode", "header"] = "decode",
-    progress: Progress | None = None,
-) -> tuple[list[Annotation], DataReport]:
-    """Read and check a folder of ``images/`` and ``labels/``.
-
-    Args:
-        root: The folder.
-        on_bad_sample: ``stop`` raises at the first bad sample; ``skip`` leaves it out and lists it in the report.
-        outside: For regions beyond the page's edge: ``clip`` cuts them, ``ignore`` makes them don't-care, ``stop`` is an error.
-        verify: ``decode`` decodes every image once; ``header`` looks at header and end mark only.
-        progress: Wraps the images being checked, for a progress bar.
-
-    Raises:
-        DataError: The folder or (with ``stop``) one of its samples cannot be used.
-    """
-    pairs, problems = pair_files(root)
-    report = DataReport(root)
-    if problems and on_bad_sample == "stop":
-        more = f" ({len(problems) - 1} more such files)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}. To leave such samples out: --on-bad-sample skip")
-    report.skipped += [str(problem) for problem in problems]
-
-    def check(pair: tuple[Path, Path]) -> Annotation | DataError:
-        try:
-            return read_sample(*pair, outside, verify, report)
-        except DataError as error:
-            return error
-
-    annotations = []
-    with ThreadPoolExecutor(2) as pool:
-        results = pool.map(check, pairs)
-        for result, _ in zip(results, progress((p for p, _ in pairs), len(pairs)) if progress else pairs, strict=True):
-            if isinstance(result, DataError):
-                if on_bad_sample == "stop":
-                    pool.shutdown(cancel_futures=True)
-                    raise type(result)(f"{result}. To leave such samples out: --on-bad-sample skip") from result
-                report.skipped.append(str(result))
-            else:
-                annotations.append(result)
-    if not annotations:
-        raise DataError(f"{root}: no usable sample is left ({len(report.skipped)} skipped); the first: {report.skipped[0]}")
-    report.images = len(annotations)
-    report.instances = sum(len(a.instances) for a in annotations)
-    report.ignored = sum(i.ignore for a in annotations for i in a.instances)
-    report.outside.sort()
-    return annotations, report
-
-
-def read_sample(
-    image: Path,
-    label: Path,
-    outside: Outside = "clip",
-    verify: Literal["decode", "header"] = "header",
-    report: DataReport | None = None,
-) -> Annotation:
-    """One checked sample; the arguments are those of ``load_annotations``.
-
-    Raises:
-        DataError: It cannot be used.
-    """
-    annotation = read_annotation(image, label)
-    size = check_image(image, decode=verify == "decode")
-    return _settle_outside(annotation, size, outside, report or DataReport(image.parent))
-
-
-def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outside, report: DataReport) -> Annotation:
-    """Apply the policy for regions beyond the page; up to one pixel is the usual off-by-one of inclusive corners."""
-    height, width = size
-    settled = []
-    for number, instance in enumerate(annotation.instances, 1):
-        low, high = instance.polygon.min(axis=0), instance.polygon.max(axis=0)
-        if (low >= -1).all() and high[0] <= width and high[1] <= height:
-            settled.append(instance)
-            continue
-        reach = f"x {low[0]:g}..{high[0]:g}, y {low[1]:g}..{high[1]:g}"
-        what = f"{annotation.image}: region {number} reaches {reach} on a {width} x {height} page"
-        if policy == "stop":
-            raise AnnotationError(f"{what}; cut it with data.outside=clip, or make it don't-care with data.outside=ignore")
-        report.outside.append(what)
-        if policy == "clip":
-            inside = clip_to_page(instance.polygon, height, width)
-            if len(inside) >= 3:
-                settled.append(TextInstance(inside, instance.text, instance.ignore))
-        else:
-            settled.append(TextInstance(instance.polygon, instance.text, True))
-    return Annotation(annotation.image, tuple(settled))
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ def evaluation() -> None:
 def loader(data: Path | None) -> None:
     """A whole training sample; the original crops and resizes step by step and draws maps of 640 x 640."""
     from ocrsdk.data.collate import collate
-    from ocrsdk.data.dataset import SampleIndex, TrainDataset, load_annotations
+    from ocrsdk.data.dataset import SampleIndex, TrainDataset
+    from ocrsdk.data.folder import load_annotations
     from ocrsdk.data.synth import write_pages
     from ocrsdk.data.targets import TargetSpec
     from ocrsdk.data.transforms import EvalTransform, TrainTransform

@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import resource
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -566,40 +565,41 @@ def test_f25_a_data_set_larger_than_the_budget_keeps_its_share(tmp_path: Path):
 
 @pytest.mark.slow
 def test_f26_killed_writers_lose_nothing_and_leave_nothing(tmp_path: Path):
-    folder = tmp_path / "c"
-    make(folder).prepare()
-    writer = """
-        cache = make(Path(sys.argv[1]))
-        i = 0
-        while True:
-            name = f"{os.getpid()}-{i}"
-            cache.set(key(name), value(name, 60_000))
-            os.write(1, f"{name}\\n".encode())
-            i += 1
-    """
-    root = Path(__file__).parents[2]
-    prelude = (
-        "import sys, os, time\nfrom pathlib import Path\nsys.path.insert(0, sys.argv.pop(1))\nfrom tests.cache.test_disk import *\n"
+    """120 writers, each killed at a random moment."""
+    result = run_script(
+        """
+        import signal
+        cache = make(Path(sys.argv[1])); cache.prepare()
+        rng, acknowledged, orphans = random.Random(1), [], 0
+        for n in range(120):
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                i = 0
+                while True:
+                    name = f"{n}-{i}"
+                    cache.set(key(name), value(name, 60_000))
+                    os.write(write, f"{name} ".encode())
+                    i += 1
+            os.close(write)
+            first = os.read(read, 1)
+            time.sleep(rng.uniform(0, 0.05))
+            os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
+            with os.fdopen(read, "rb") as pipe:
+                acknowledged += (first + pipe.read()).decode().split(" ")[:-1]
+        assert len(acknowledged) >= 120
+        for name in acknowledged:
+            assert cache.get(key(name)) == value(name, 60_000), name
+        cache.close()
+        files = len(list(place(cache).glob("??/??/*.val"))) - len(list(cache))
+        cache.health(fix=True)
+        assert cache.health() == [], cache.health()
+        assert len(list(place(cache).glob("??/??/*.val"))) == len(list(cache))
+        print("orphans before the repair:", files, "acknowledged:", len(acknowledged))
+        """,
+        tmp_path / "c",
     )
-    rng = random.Random(1)
-    acknowledged: list[str] = []
-    for _ in range(20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", prelude + textwrap.dedent(writer), str(root), str(folder)], stdout=subprocess.PIPE, text=True
-        )
-        first = process.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        rest, _ = process.communicate()
-        acknowledged += [line for line in (first + rest).split("\n")[:-1] if line]
-    cache = make(folder)
-    assert len(acknowledged) >= 20
-    for name in acknowledged:
-        assert cache.get(key(name)) == value(name, 60_000)
-    cache.health(fix=True)
-    assert cache.health() == []
-    assert len(list(place(cache).glob("??/??/*.val"))) == len(list(cache))
-    cache.close()
+    assert result.stdout.startswith("orphans before the repair:"), result.stderr[-2000:]
 
 
 @pytest.mark.slow

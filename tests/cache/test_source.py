@@ -19,8 +19,9 @@ from ocrsdk.cache.disk import DiskCache
 from ocrsdk.cache.stats import Counter, read_sessions
 from ocrsdk.cache.store import Outcome, SampleCache
 from ocrsdk.cache.versioning import EntryKey, differences, fingerprint
-from ocrsdk.data.dataset import EvalDataset, SampleIndex, TrainDataset, load_annotations
+from ocrsdk.data.dataset import EvalDataset, SampleIndex, TrainDataset
 from ocrsdk.data.encoding import decode_arrays, encode_arrays
+from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.preparation import Preparation, annotation_digest
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec

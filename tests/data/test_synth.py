@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ocrsdk.data.annotations import read_annotation
-from ocrsdk.data.dataset import load_annotations
+from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
 from ocrsdk.data.synth import draw_page, write_pages
 from tests.conftest import CLI
