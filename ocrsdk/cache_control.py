@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,9 +18,10 @@ from ocrsdk.cache.versioning import EntryKey, differences
 from ocrsdk.errors import CacheEntryError, CacheError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
 
     from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.data.source import SampleSource
     from ocrsdk.settings import Settings
     from ocrsdk.types import Annotation
 
@@ -224,22 +226,13 @@ class CacheControl:
             except CacheError as error:
                 findings.append(Finding(Severity.ERROR, str(error)))
         for info in versions:
-            here = self._at(info)
-            found = here.health(fix)
-            findings += found
-            if not any(finding.severity is Severity.ERROR for finding in found):
-                count, damaged = self._verify_some(here, fix)
-                checked += count
-                if damaged:
-                    findings.append(
-                        Finding(
-                            Severity.WARNING,
-                            f"version {info.version}: {len(damaged)} of {count} checked entries are damaged ({damaged[0]})",
-                            "ocrsdk cache health --fix; all entries: ocrsdk cache validate --all",
-                            fix,
-                        )
-                    )
-            here.close()
+            with closing(self._at(info)) as here:
+                found = here.health(fix)
+                findings += found
+                if not any(finding.severity is Severity.ERROR for finding in found):
+                    count, finding = self._verify_some(here, fix)
+                    checked += count
+                    findings += [finding] if finding else []
         if versions and not any(info.version == mine.version for info in versions):
             findings.append(
                 Finding(
@@ -276,22 +269,25 @@ class CacheControl:
             log.warning("cache finding", severity=str(finding.severity), what=finding.what, remedy=finding.remedy)
         return health
 
-    def _verify_some(self, backend: CacheBackend, fix: bool) -> tuple[int, list[str]]:
+    def _verify_some(self, backend: CacheBackend, fix: bool) -> tuple[int, Finding | None]:
         try:
             keys = list(backend)
         except CacheError as error:
-            return 0, [str(error)]
+            return 0, Finding(Severity.WARNING, str(error), "ocrsdk cache health --fix")
         chosen = keys if len(keys) <= CHECKED_BY_HEALTH else random.sample(keys, CHECKED_BY_HEALTH)
-        damaged = []
-        for key in chosen:
-            try:
-                if (value := backend.get(key)) is not None:
-                    unpack(key, value)
-            except CacheEntryError as error:
-                damaged.append(f"{key[:12]}: {error}")
-                if fix:
-                    backend.quarantine(key)
-        return len(chosen), damaged
+        damaged = [(key, problem) for key in chosen if (problem := _problem(backend, key))]
+        if not damaged:
+            return len(chosen), None
+        if fix and not backend.read_only:
+            for key, _ in damaged:
+                backend.quarantine(key)
+        problem = damaged[0][1]
+        return len(chosen), Finding(
+            Severity.WARNING,
+            f"version {backend.location.version}: {len(damaged)} of {len(chosen)} checked entries are damaged ({problem})",
+            "ocrsdk cache health --fix; they are also made again when training next asks for them",
+            fixed=fix and not any(_problem(backend, key) for key, _ in damaged),
+        )
 
     def explain(self, image: Path) -> list[Explanation]:
         """For each kind of entry of ``image``: hit or miss, the key's parts, and what changed.
@@ -299,38 +295,39 @@ class CacheControl:
         Raises:
             DataError: The image or its label cannot be read.
         """
-        from ocrsdk.pipeline import eval_transform, sample_source, train_transform
+        from ocrsdk.pipeline import sample_source
 
-        cache = self._open()
-        annotation = self._annotation(image)
-        source = sample_source(self.settings, cache)
-        transform = eval_transform(self.settings)
-        keys = [source.page_key(annotation, train_transform(self.settings).preparation)]
-        if self.settings.cache.policy == "sample":
-            keys.append(source.sample_key(annotation, transform.preparation, asdict(transform)))
-        others = [info for info in cache.backend.versions() if info.version != cache.backend.location.version and not info.problem]
-        found = [self._explain(cache, key, others) for key in keys]
-        cache.close()
-        return found
+        with closing(self._open()) as cache:
+            mine = cache.backend.location
+            annotation = self._annotation(image)
+            source = sample_source(self.settings, cache)
+            others = [info for info in cache.backend.versions() if info.version != mine.version and not info.problem]
+            before = [(info, _keys(source, annotation, info.manifest)) for info in others]
+            return [
+                self._explain(cache, key, [(info, keys[kind]) for info, keys in before if kind in keys])
+                for kind, key in _keys(source, annotation, mine.manifest).items()
+            ]
 
-    def _explain(self, cache: SampleCache, key: EntryKey, others: list[VersionInfo]) -> Explanation:
-        kind = str(key.parts["kind"])
-        hit = cache.backend.get(key.digest) is not None
-        if hit:
-            return Explanation(kind, True, key.digest, dict(key.parts), [], "")
-        if (before := cache.last_parts(key)) is not None:
+    def _explain(self, cache: SampleCache, key: EntryKey, others: list[tuple[VersionInfo, EntryKey]]) -> Explanation:
+        kind, parts = str(key.parts["kind"]), dict(key.parts)
+        try:
+            if (value := cache.backend.get(key.digest)) is not None:
+                unpack(key.digest, value)
+                return Explanation(kind, True, key.digest, parts, [], "")
+            before = cache.last_parts(key)
+        except CacheEntryError as error:
+            return Explanation(kind, False, key.digest, parts, [], f"kept, but damaged: {error}")
+        if before is not None:
             changed = differences(before, key.parts)
             reason = "changed since it was kept" if changed else "was made, but is not kept: beyond the budget, or removed"
-            return Explanation(kind, False, key.digest, dict(key.parts), changed, reason)
-        for info in others:
-            there = SampleCache(self._at(info))
-            before = there.last_parts(key)
-            there.close()
+            return Explanation(kind, False, key.digest, parts, changed, reason)
+        for info, key_there in others:
+            with closing(SampleCache(self._at(info))) as there:
+                before = there.last_parts(key_there)
             if before is not None:
                 changed = differences(info.manifest, cache.backend.location.manifest, "version.") + differences(before, key.parts)
-                reason = f"kept in version {info.version}, for other settings"
-                return Explanation(kind, False, key.digest, dict(key.parts), changed, reason)
-        return Explanation(kind, False, key.digest, dict(key.parts), [], "not seen before")
+                return Explanation(kind, False, key.digest, parts, changed, f"kept in version {info.version}, for other settings")
+        return Explanation(kind, False, key.digest, parts, [], "not seen before")
 
     def _annotation(self, image: Path) -> Annotation:
         """The annotation of ``image``, as training would read it."""
@@ -385,7 +382,7 @@ class CacheControl:
 
         document = json.loads(bytes(note))
         kept = EntryKey(document["origin"], document["parts"])
-        kind, _, path = kept.origin.partition(":")
+        kind, _, path = kept.origin.split(" ", 2)
         try:
             value = cache.backend.get(kept.digest)
             if value is None:
@@ -431,14 +428,15 @@ class CacheControl:
         if which == "stale":
             return [info for info in versions if info.version != backend.location.version]
         if which == "damaged":
-            return [
-                info for info in versions
-                if info.problem or any(f.severity is Severity.ERROR for f in self._at(info).health())
-            ]  # fmt: skip
+            return [info for info in versions if info.damaged or (not info.problem and self._is_damaged(info))]
         found = [info for info in versions if info.version == which]
         if not found:
             raise CacheError(f"no cache version {which!r}; see: ocrsdk cache status")
         return found
+
+    def _is_damaged(self, info: VersionInfo) -> bool:
+        with closing(self._at(info)) as there:
+            return any(finding.damaged for finding in there.health())
 
     def clear(self, versions: list[VersionInfo]) -> None:
         """Remove versions; processes that have them open see misses."""
@@ -485,8 +483,27 @@ class CacheControl:
         return measure(self.settings, data, pages, self._open(), self._progress)
 
 
-def iter_sessions(status: CacheStatus) -> Iterator[tuple[str, str, Counts]]:
-    """(version, session, counts) of everything that was counted."""
-    for version in status.versions:
-        for session, (counts, _) in version.sessions.items():
-            yield version.info.version, session, counts
+def _keys(source: SampleSource, annotation: Annotation, manifest: Mapping[str, Any]) -> dict[str, EntryKey]:
+    """What training and validation look up for one page, in the version of ``manifest``."""
+    from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation
+
+    train, val = Preparation(**manifest["train"]), dict(manifest["val"])
+    multiple = val.pop("pad_to_multiple", PAGE_MULTIPLE)
+    keys = {"image": source.page_key(annotation, train)}
+    prepared = Preparation(**val)
+    if manifest["policy"] == "sample":
+        recipe = {"short_side": prepared.short_side, "max_side": prepared.max_side, "multiple": multiple}
+        keys["sample"] = source.sample_key(annotation, prepared, recipe)
+    elif prepared != train:
+        keys["image for validation"] = source.page_key(annotation, prepared)
+    return keys
+
+
+def _problem(backend: CacheBackend, key: str) -> str:
+    """How an entry is damaged; empty if it is good, or not there."""
+    try:
+        if (value := backend.get(key)) is not None:
+            unpack(key, value)
+    except CacheEntryError as error:
+        return str(error)
+    return ""

@@ -10,7 +10,8 @@
     ├── PluginError              an unknown or a broken plug-in
     ├── CacheError               a cache that cannot be used as asked
     │   ├── CacheEnvironmentError   the disk, a permission, a limit or a lock got in the way; the cache itself may be whole
-    │   ├── CacheStoreError      the store is damaged, foreign, or newer than this code
+    │   ├── CacheStoreError      the store is damaged
+    │   │   └── CacheForeignError   the store is not ours, or newer than this code; it is left untouched
     │   └── CacheEntryError      one entry is damaged
     ├── CheckpointError          a checkpoint that is damaged, unsafe, or of another architecture
     ├── RunFolderError           a run folder that cannot be created, written or resumed
@@ -61,6 +62,10 @@ class CacheEnvironmentError(CacheError):
 
 class CacheStoreError(CacheError):
     """The store as a whole is damaged, foreign, or newer than this code; the message names the remedy."""
+
+
+class CacheForeignError(CacheStoreError):
+    """The store is not ours, or a newer version's; it is left untouched."""
 
 
 class CacheEntryError(CacheError):

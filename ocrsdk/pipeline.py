@@ -110,7 +110,7 @@ class Pipeline:
 
         checkpoint, before = self._resumable(Path(resume)) if resume is not None else (None, 0)
         folder = Path(resume) if resume is not None else run_folder.choose(self.settings)
-        parts = self._build(data, session=folder.name)
+        parts = self._build(data, session=folder.resolve().name)
         settings = self.settings
         if checkpoint is None:
             run_folder.create(folder)

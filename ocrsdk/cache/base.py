@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from ocrsdk.cache.frame import unpack
+from ocrsdk.errors import CacheEntryError
 from ocrsdk.plugin_base import Plugin
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Finding:
     """What to type or do."""
     fixed: bool = False
     """True if this check has already repaired it."""
+    damaged: bool = False
+    """True if the store has to be made anew."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class VersionInfo:
     """True while a live process has it open."""
     problem: str = ""
     """Why it cannot be read, if it cannot."""
+    damaged: bool = False
+    """True if it has to be made anew."""
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""
@@ -180,5 +186,13 @@ class CacheBackend(Plugin, ABC):
             self.remove_version(self.location.version)
 
     def quarantine(self, key: str) -> None:
-        """Take a damaged entry out of service; a backend may keep its bytes for a look."""
-        self.delete(key)
+        """Take a damaged entry out of service; a backend may keep its bytes for a look.
+
+        Another process may have replaced the entry by a good one meanwhile: one that can be unpacked (``cache/frame.py``) stays.
+        """
+        try:
+            value = self.get(key)
+            if value is not None:
+                unpack(key, value)
+        except CacheEntryError:
+            self.delete(key)

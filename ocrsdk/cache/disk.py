@@ -11,10 +11,12 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import sqlite3
 import threading
 import time
 import uuid
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,17 +26,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ocrsdk.cache.base import KEY, CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.cache.folder import (
+    MARKER,
     Hold,
     Marker,
     VersionFolder,
     check_root,
     environment_error,
     foreign_files,
+    leftovers,
     remove_version_folder,
     version_folders,
 )
-from ocrsdk.cache.frame import MAX_BODY
-from ocrsdk.errors import CacheEntryError, CacheEntryLostError, CacheEnvironmentError, CacheError, CacheStoreError
+from ocrsdk.cache.frame import MAX_BODY, unpack
+from ocrsdk.errors import (
+    CacheEntryError,
+    CacheEntryLostError,
+    CacheEnvironmentError,
+    CacheError,
+    CacheForeignError,
+    CacheStoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,6 +58,10 @@ GRACE_SECONDS = 3600
 """While others write, a value file without a row may be about to get one; older ones are leftovers of a killed writer."""
 
 
+_COUNTERS = """
+    SELECT (SELECT value FROM Settings WHERE key = 'count'), (SELECT COUNT(*) FROM Cache),
+           (SELECT value FROM Settings WHERE key = 'size'), (SELECT COALESCE(SUM(size), 0) FROM Cache)
+"""
 _Row = tuple[int, object]
 """rowid and file name."""
 
@@ -60,11 +75,16 @@ class _ForkGuard:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.indices: weakref.WeakSet[_Index] = weakref.WeakSet()
         self.inherited: list[object] = []
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=lambda: self.lock.acquire(), after_in_parent=lambda: self.lock.release(), after_in_child=self._renew
-            )
+            os.register_at_fork(before=self._before, after_in_parent=lambda: self.lock.release(), after_in_child=self._renew)
+
+    def _before(self) -> None:
+        """SQLite's table of its own file locks is inherited too, and then lies: so nothing is open during a fork."""
+        self.lock.acquire()
+        for index in list(self.indices):
+            index.close_idle()
 
     def _renew(self) -> None:
         self.lock = threading.RLock()
@@ -186,8 +206,10 @@ class _Index(diskcache.Cache):  # type: ignore[misc]
     def __init__(self, folder: Path, timeout: float, inline: int, durable: bool, read_only: bool = False) -> None:
         self._directory = str(folder)
         self._timeout = timeout
-        self._local = threading.local()
         self._txn_id = None
+        self._connection: sqlite3.Connection | None = None
+        self._owner = -1
+        _guard.indices.add(self)
         self._disk = _Disk(self._directory, min_file_size=inline)
         self._disk.durable = durable
         self._read_only = read_only
@@ -199,19 +221,28 @@ class _Index(diskcache.Cache):  # type: ignore[misc]
         stock.close()
         (folder / DBNAME).chmod(0o600)
 
+    def close_idle(self) -> None:
+        """Close the connection, unless a transaction is open on it; the next use opens another."""
+        if self._connection is not None and self._owner == os.getpid() and not self._connection.in_transaction:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None and self._owner == os.getpid():
+            self._connection.close()
+        self._connection = None
+
     @property
     def _con(self) -> sqlite3.Connection:
-        local = self._local
-        if getattr(local, "pid", None) != os.getpid():
-            if (inherited := getattr(local, "con", None)) is not None:
-                _guard.inherited.append(inherited)  # closing it here could undo the parent's locks
-                del local.con
-            self._txn_id = None
-            local.pid = os.getpid()
-        con: sqlite3.Connection | None = getattr(local, "con", None)
-        if con is None:
-            con = local.con = self._connect()
-        return con
+        if self._owner != os.getpid():
+            if self._connection is not None:
+                _guard.inherited.append(self._connection)  # closing it here could undo the parent's locks
+                self._connection = None
+            self._txn_id, self._owner = None, os.getpid()
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
 
     def _connect(self) -> sqlite3.Connection:
         path = Path(self._directory, DBNAME)
@@ -220,7 +251,7 @@ class _Index(diskcache.Cache):  # type: ignore[misc]
         uri = path.absolute().as_uri()
         modes = ("?mode=ro", "?immutable=1") if self._read_only else ("?mode=rw",)
         for mode in modes:
-            con = sqlite3.connect(uri + mode, timeout=self._timeout, isolation_level=None, uri=True)
+            con = sqlite3.connect(uri + mode, timeout=self._timeout, isolation_level=None, uri=True, check_same_thread=False)
             try:
                 con.execute("PRAGMA trusted_schema = OFF")
                 con.execute("PRAGMA synchronous = NORMAL")  # in WAL mode: consistent after a power cut
@@ -287,12 +318,13 @@ class DiskCache(CacheBackend):
 
     def prepare(self) -> None:
         """Create the version, check that it opens, and close it again: nothing is open when workers are forked."""
-        check_root(self.location.folder)
         with self._errors():
+            check_root(self.location.folder)
             index = self._opened(create=True)
             index.bytes_and_entries()
-        self.close()
-        self._folder.settle_budget()
+            self.close()
+            self._folder.settle_budget()
+            self._folder.mark_used()
 
     def _opened(self, create: bool = True) -> _Index:
         if self._index is not None and self._pid == os.getpid():
@@ -365,7 +397,7 @@ class DiskCache(CacheBackend):
     def read_only(self) -> bool:
         """True if the version is there and may not be written."""
         path = self._folder.path
-        return path.is_dir() and not os.access(path, os.W_OK)
+        return os.path.isdir(path) and not os.access(path, os.W_OK)  # noqa: PTH112 - Path.is_dir raises where it may not look
 
     def get(self, key: str) -> bytes | None:
         """See the contract. A read-only folder can be read."""
@@ -374,14 +406,20 @@ class DiskCache(CacheBackend):
             if self._index is None and not self._folder.path.is_dir():
                 return None
             index = self._opened()
-            try:
-                value: bytes | None = index.get(key)
-            except CacheEntryLostError:
-                self._reopen_if_removed(now=True)
-                if self._index is None or not index.execute("SELECT 1 FROM Cache WHERE key = ? AND raw = 1", (key,)):
-                    return None  # removed by another process between the row and the file
-                raise
-            return value
+            for _ in range(10):
+                try:
+                    value: bytes | None = index.get(key)
+                except CacheEntryLostError as error:
+                    self._reopen_if_removed(now=True)
+                    if self._index is None:
+                        return None  # the version was removed
+                    rows = index.execute("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,))
+                    if rows and str(rows[0][0]) in str(error):
+                        raise
+                    # Else another process removed or replaced the entry between the row and the file: look again.
+                else:
+                    return value
+            return None
 
     def set(self, key: str, value: bytes) -> bool:
         """See the contract. The value is on the disk before the index names it."""
@@ -453,20 +491,28 @@ class DiskCache(CacheBackend):
 
     def versions(self) -> list[VersionInfo]:
         """See the contract."""
-        return sorted((self._info(path) for path in version_folders(self._folder.base)), key=lambda info: -info.used)
+        with self._errors():
+            paths = version_folders(self._folder.base)
+        found = [info for path in paths if (info := self._info(path)) is not None]
+        return sorted(found, key=lambda info: -info.used)
 
-    def _info(self, path: Path) -> VersionInfo:
-        index = path / DBNAME
-        used = max((p.stat().st_mtime for p in (path, index, path / f"{DBNAME}-wal") if p.exists()), default=0.0)
-        with Hold.alone(path) as alone:
-            in_use = not alone
+    def _info(self, path: Path) -> VersionInfo | None:
+        """What is known of a version; None if it has been removed meanwhile."""
+        used, in_use = 0.0, False
         try:
+            with Hold.alone(path) as alone:
+                in_use = not alone
+            if (path / MARKER).exists():
+                used = (path / MARKER).stat().st_mtime
             marker = Marker.read(path)
             here = DiskCache(CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget), self.options)
-            usage = here.usage()
-            here.close()
-        except CacheError as error:
-            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error))
+            with contextlib.closing(here):
+                usage = here.usage()
+        except (CacheError, OSError) as error:
+            if not os.path.isdir(path):  # noqa: PTH112
+                return None
+            damaged = isinstance(error, CacheStoreError) and not isinstance(error, CacheForeignError)
+            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error), damaged)
         return VersionInfo(path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use)
 
     def remove_version(self, version: str) -> None:
@@ -477,6 +523,8 @@ class DiskCache(CacheBackend):
         if version == self.location.version:
             self.close()
         remove_version_folder(folder, _is_ours)
+        for path in leftovers(self._folder.base):
+            shutil.rmtree(path, ignore_errors=True)
 
     def quarantine(self, key: str) -> None:
         """Forget the entry and keep its file, up to eight of them, in ``quarantine/`` for a look."""
@@ -485,14 +533,19 @@ class DiskCache(CacheBackend):
             if index._read_only:
                 return
             folder = self._folder.path / "quarantine"
-            rows = index.execute("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,))
-            with contextlib.suppress(OSError, CacheEntryError):
-                folder.mkdir(mode=0o700, exist_ok=True)
-                if rows and rows[0][0] is not None and len(os.listdir(folder)) < _QUARANTINE_LIMIT:  # noqa: PTH208
-                    Path(index.disk.path(rows[0][0])).rename(folder / f"{key}.val")
-            with index.transact():
-                index.execute("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+            with index.transact():  # no other process can replace the entry while it is looked at again
+                try:
+                    if (value := index.get(key)) is not None:
+                        unpack(key, value)
+                    return
+                except CacheEntryError:
+                    rows = index.execute("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,))
+                    index.execute("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
             for (filename,) in rows:
+                with contextlib.suppress(OSError, CacheEntryError):
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                    if filename is not None and len(os.listdir(folder)) < _QUARANTINE_LIMIT:  # noqa: PTH208
+                        Path(index.disk.path(filename)).rename(folder / f"{key}.val")
                 index.disk.remove(filename)
 
     def close(self) -> None:
@@ -515,10 +568,10 @@ class DiskCache(CacheBackend):
             with self._errors():
                 self._opened(create=False)
             return list(_Examination(self, path, fix).findings())
-        except CacheEnvironmentError as error:
+        except (CacheEnvironmentError, CacheForeignError, OSError) as error:
             return [Finding(Severity.ERROR, str(error))]
         except CacheError as error:
-            return [Finding(Severity.ERROR, str(error), f"ocrsdk cache clear --version {path.name}")]
+            return [Finding(Severity.ERROR, str(error), f"ocrsdk cache clear --version {path.name}", damaged=True)]
 
 
 class _Examination:
@@ -535,9 +588,8 @@ class _Examination:
         with self.cache._errors():
             damage = [row[0] for row in self.index.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
         if damage:
-            yield Finding(
-                Severity.ERROR, f"{self.path / DBNAME}: the index is damaged ({damage[0]})", "ocrsdk cache clear --rebuild"
-            )
+            what = f"{self.path / DBNAME}: the index is damaged ({damage[0]})"
+            yield Finding(Severity.ERROR, what, "ocrsdk cache clear --rebuild", damaged=True)
             return
         yield from self._settings_rows()
         yield from self._entries()
@@ -548,21 +600,31 @@ class _Examination:
         mode = self.path.stat().st_mode & 0o777
         if mode & 0o077:
             if self.fix:
-                self.path.chmod(0o700)
-            yield Finding(Severity.WARNING, f"{self.path}: open to others (mode {mode:o})", f"chmod 700 {self.path}", self.fix)
+                with contextlib.suppress(OSError):
+                    self.path.chmod(0o700)
+            fixed = not self.path.stat().st_mode & 0o077
+            yield Finding(Severity.WARNING, f"{self.path}: open to others (mode {mode:o})", f"chmod 700 {self.path}", fixed)
+        if left := leftovers(self.cache._folder.base):
+            if self.fix:
+                for path in left:
+                    shutil.rmtree(path, ignore_errors=True)
+            what = f"{left[0].parent}: {len(left)} folders whose creation or removal was cut short"
+            yield Finding(Severity.WARNING, what, "ocrsdk cache health --fix", self.fix and not any(path.exists() for path in left))
 
     def _settings_rows(self) -> Iterator[Finding]:
         with self.cache._errors():
             rows = {str(row[0]) for row in self.index.execute("SELECT key FROM Settings")}
-            counters = self.index.bytes_and_entries()[1]
-            ((entries,),) = self.index.execute("SELECT COUNT(*) FROM Cache")
+            ((count, entries, size, total),) = self.index.execute(_COUNTERS)
         known = set(diskcache.DEFAULT_SETTINGS) | {"count", "size", "hits", "misses"}
         for row in sorted(rows - known):
             yield Finding(Severity.WARNING, f"{self.path / DBNAME}: unknown setting {row!r} in the index; it is ignored")
-        if counters != entries and not self._others():
-            yield Finding(
-                Severity.WARNING, f"{self.path / DBNAME}: counts {counters} entries, has {entries}", "ocrsdk cache clear --rebuild"
-            )
+        if (count, size) != (entries, total):
+            if self.fix:
+                with self.cache._errors(), self.index.transact():
+                    self.index.execute("UPDATE Settings SET value = (SELECT COUNT(*) FROM Cache) WHERE key = 'count'")
+                    self.index.execute("UPDATE Settings SET value = (SELECT COALESCE(SUM(size), 0) FROM Cache) WHERE key = 'size'")
+            what = f"{self.path / DBNAME}: counts {count} entries of {size} bytes, has {entries} of {total}"
+            yield Finding(Severity.WARNING, what, "ocrsdk cache health --fix", self.fix)
 
     def _others(self) -> bool:
         """Whether another process has the version open."""
@@ -635,6 +697,9 @@ class _Examination:
                 with self.cache._errors(), self.index.transact():
                     for row in rows[start : start + 100]:  # unless it has been replaced meanwhile
                         self.index.execute("DELETE FROM Cache WHERE rowid = ? AND filename IS ?", row)
+            for _, filename in rows:  # of the wrong size, or gone already; names that are not ours are not followed
+                if not self.index.execute("SELECT 1 FROM Cache WHERE filename IS ?", (filename,)):
+                    self.index.disk.remove(filename)
         yield Finding(Severity.WARNING, f"{self.path}: {len(rows)} {what}", "ocrsdk cache health --fix", self.fix)
 
     def _orphans(self, files: Mapping[str, int], named: set[str]) -> Iterator[Finding]:

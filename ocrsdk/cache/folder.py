@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.cache.frame import SCHEMA
-from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheStoreError
+from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
 try:
     import fcntl
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 MARKER = "version.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
+_LEFTOVER = re.compile(r"(new|[0-9a-f]{16})-[0-9a-f]{32}")
 _NETWORK = re.compile(r"nfs\d*|cifs|smb\w*|smbfs|lustre|gpfs|beegfs|ceph|afs|fuse\.(sshfs|s3fs|gcsfuse|rclone|glusterfs)")
 
 
@@ -114,13 +115,13 @@ class Marker:
             document = json.loads(path.read_text(encoding="utf-8"))
             schema = int(document["schema"])
         except FileNotFoundError:
-            raise CacheStoreError(f"{folder}: has no {MARKER}, so it is not a cache of ours; nothing is touched") from None
+            raise CacheForeignError(f"{folder}: has no {MARKER}, so it is not a cache of ours; nothing is touched") from None
         except OSError as error:
             raise environment_error(error, path) from error
         except (ValueError, KeyError, TypeError):
             raise CacheStoreError(f"{path}: is damaged. Try: ocrsdk cache clear --version {folder.name}") from None
         if schema > SCHEMA:
-            raise CacheStoreError(f"{path}: schema {schema} is newer than this ocrsdk knows ({SCHEMA}); it is left untouched")
+            raise CacheForeignError(f"{path}: schema {schema} is newer than this ocrsdk knows ({SCHEMA}); it is left untouched")
         try:
             return cls(
                 document["backend"], document["version"], document["manifest"], int(document["budget"]), float(document["created"])
@@ -185,13 +186,23 @@ class VersionFolder:
         marker = Marker.read(self.path)
         if marker.budget == self.location.budget or not os.access(self.path, os.W_OK):
             return
-        with Hold.alone(self.path) as alone:
-            if not alone:
+        deadline = time.monotonic() + 3  # a look at its health does not take longer
+        while True:
+            with Hold.alone(self.path) as alone:
+                if alone:
+                    Marker(marker.backend, marker.version, marker.manifest, self.location.budget, marker.created).write(self.path)
+                    return
+            if time.monotonic() > deadline:
                 raise CacheError(
                     f"{self.path}: another run has it open with cache.budget={marker.budget}, this one asks for "
                     f"{self.location.budget}; give both the same, or wait for the other to end"
                 )
-            Marker(marker.backend, marker.version, marker.manifest, self.location.budget, marker.created).write(self.path)
+            time.sleep(0.05)
+
+    def mark_used(self) -> None:
+        """Note that a run begins to use the version; looking at a cache is no use."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path / MARKER)
 
 
 class Hold:
@@ -229,7 +240,9 @@ class Hold:
 
     def close(self) -> None:
         """Let go."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     @staticmethod
     @contextlib.contextmanager
@@ -264,7 +277,7 @@ def remove_version_folder(folder: Path, is_ours: Callable[[str], bool]) -> None:
         CacheError: It has no marker, or holds files that are not ours; nothing is touched then.
     """
     if not (folder / MARKER).is_file():
-        raise CacheStoreError(f"{folder}: has no {MARKER}, so it is not a cache of ours; nothing is touched")
+        raise CacheForeignError(f"{folder}: has no {MARKER}, so it is not a cache of ours; nothing is touched")
     if foreign := list(foreign_files(folder, is_ours)):
         raise CacheError(f"{folder}: holds {len(foreign)} files that are not the cache's ({foreign[0]}); move them away first")
     trash = folder.parents[1] / "trash"
@@ -279,6 +292,17 @@ def remove_version_folder(folder: Path, is_ours: Callable[[str], bool]) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if aside.exists():
         raise CacheEnvironmentError(f"{aside}: could not be removed whole; remove it by hand")
+
+
+def leftovers(base: Path, grace: float = 3600) -> list[Path]:
+    """Versions whose creation or removal was cut short by a killed process, an hour ago or longer."""
+    trash, oldest = base / "trash", time.time() - grace
+    found = []
+    with contextlib.suppress(OSError):
+        for path in trash.iterdir():
+            if _LEFTOVER.fullmatch(path.name) and path.stat().st_mtime < oldest:
+                found.append(path)
+    return found
 
 
 def foreign_files(folder: Path, is_ours: Callable[[str], bool]) -> Iterator[str]:

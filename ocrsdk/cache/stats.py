@@ -140,13 +140,15 @@ class Counter:
         """Let go of the file; what it holds stays."""
         if self._fd >= 0 and self._pid == os.getpid():
             os.close(self._fd)
-        self._fd, self._pid = -1, -1
+        self._fd = -1
+        if self.folder is not None:
+            self._pid = -1
 
 
 def read_session(folder: Path) -> Counts:
     """The sum of a session's files; files that are no counters are left out."""
     total = Counts()
-    for path in folder.glob("*.count"):
+    for path in _files(folder):
         with contextlib.suppress(OSError, struct.error):
             magic, *values = _RECORD.unpack(path.read_bytes())
             if magic == _MAGIC:
@@ -157,8 +159,23 @@ def read_session(folder: Path) -> Counts:
 def read_sessions(folder: Path) -> dict[str, tuple[Counts, float]]:
     """Session -> (sum, time of its last count in seconds since 1970), the newest first."""
     found = {}
-    for session in folder.iterdir() if folder.is_dir() else ():
-        times = [path.stat().st_mtime for path in session.glob("*.count")]
+    for session in _listed(folder):
+        times = []
+        for path in _files(session):
+            with contextlib.suppress(OSError):
+                times.append(path.stat().st_mtime)
         if times:
             found[session.name] = (read_session(session), max(times))
     return dict(sorted(found.items(), key=lambda item: -item[1][1]))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in _listed(folder) if path.name.endswith(".count")]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in ``folder``; counters that cannot be listed must not cost more than the counts."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocrsdk.cache.frame import pack, unpack
 from ocrsdk.cache.stats import Counter, Counts
-from ocrsdk.cache.versioning import EntryKey, canonical_json, differences
+from ocrsdk.cache.versioning import EntryKey, differences
 from ocrsdk.errors import CacheEntryError, CacheEntryLostError, CacheError
 from ocrsdk.logs import get_logger
 
@@ -87,7 +87,11 @@ class SampleCache:
             return "errors", Lookup(Outcome.ERROR, reason=str(error))
 
     def _why(self, key: EntryKey) -> tuple[str, Lookup]:
-        before = self.last_parts(key)
+        try:
+            before = self.last_parts(key)
+        except CacheEntryError:
+            self._try_quarantine(key.origin_digest)
+            before = None
         if before is None:
             return "new", Lookup(Outcome.MISS, reason="not seen before")
         changed = differences(before, key.parts)
@@ -119,12 +123,14 @@ class SampleCache:
         """
         if not self.enabled:
             return False
-        if self.backend.read_only:
-            self._tell("read only", "the cache is read-only: new samples are not kept", folder=str(self.backend.location.folder))
-            return False
         try:
+            if self.backend.read_only:
+                folder = str(self.backend.location.folder)
+                self._tell("read only", "the cache is read-only: new samples are not kept", folder=folder)
+                return False
             before = self.last_parts(key)
         except CacheEntryError:
+            self._try_quarantine(key.origin_digest)
             before = None
         except CacheError as error:
             self._fail("write", error)
@@ -135,7 +141,7 @@ class SampleCache:
                 self.backend.delete(EntryKey(key.origin, before).digest)
             kept = self.backend.set(key.digest, pack(key.digest, value))
             if before != key.parts:
-                note = canonical_json({"origin": key.origin, "parts": key.parts}).encode()
+                note = json.dumps({"origin": key.origin, "parts": key.parts}, separators=(",", ":")).encode("ascii")
                 self.backend.set(key.origin_digest, pack(key.origin_digest, note))
             self._failures = 0
         except CacheError as error:

@@ -52,7 +52,7 @@ class EntryKey:
     """
 
     origin: str
-    """What the entry was made from, e.g. ``image:/data/page.jpg``."""
+    """What the entry was made from, e.g. ``image <how it was prepared> /data/page.jpg``."""
     parts: Mapping[str, Any]
     """Everything that the bytes depend on besides the version, JSON-ready."""
 

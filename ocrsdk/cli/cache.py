@@ -159,7 +159,7 @@ def validate(
         for line in found.different:
             say(f"different from its source: {line}")
         if found.damaged:
-            say("try: ocrsdk cache health --fix")
+            say("they are made again when training next asks for them, or at: ocrsdk cache warm DATA")
         if found.different:
             say("try: ocrsdk cache clear --all, and report it: a version should have covered the difference")
     if found.damaged or found.different:

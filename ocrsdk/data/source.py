@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ocrsdk.cache.versioning import EntryKey
+from ocrsdk.cache.versioning import EntryKey, fingerprint
 from ocrsdk.data.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.image import read_image
 from ocrsdk.data.preparation import annotation_digest
@@ -84,7 +84,8 @@ class SampleSource:
             height, width = (int(side) for side in found["size"])
             return Page(found["image"], found["matrix"], (height, width))
         page = Page.read(annotation.image, preparation)
-        self.cache.set(key, encode_page(page, self.codec))
+        if self.page_key(annotation, preparation).digest == key.digest:  # else the file was changed while it was read
+            self.cache.set(key, encode_page(page, self.codec))
         return page
 
     def arrays(
@@ -108,7 +109,8 @@ class SampleSource:
         if (value := self.cache.get(key).value) is not None:
             return decode_arrays(value)
         arrays = make(Page.read(annotation.image, preparation))
-        self.cache.set(key, encode_arrays(arrays, self.codec))
+        if self.sample_key(annotation, preparation, recipe).digest == key.digest:
+            self.cache.set(key, encode_arrays(arrays, self.codec))
         return arrays
 
     def page_key(self, annotation: Annotation, preparation: Preparation) -> EntryKey:
@@ -122,7 +124,8 @@ class SampleSource:
     def _key(self, kind: str, annotation: Annotation, parts: dict[str, Any]) -> EntryKey:
         path = Path(os.path.abspath(annotation.image))  # noqa: PTH100 - resolve() asks the disk for every component
         parts = {"kind": kind, "source": self._identity(path), "annotation": annotation_digest(annotation), **parts}
-        return EntryKey(f"{kind}:{path}", parts)
+        made_by = fingerprint({name: parts[name] for name in parts.keys() & {"preparation", "recipe"}})
+        return EntryKey(f"{kind} {made_by} {path}", parts)
 
     def _identity(self, path: Path) -> dict[str, Any]:
         try:

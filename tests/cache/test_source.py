@@ -168,6 +168,31 @@ def test_explain_names_the_settings_of_another_version(tmp_path: Path, pages: Pa
     assert "val.short_side: 96 -> 128" in version.stale_because
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_kept(cache: SampleCache, pages: Path, monkeypatch: pytest.MonkeyPatch):
+    from ocrsdk.data import source as module
+
+    annotations, _ = load_annotations(pages / "val")
+    read = module.read_image
+
+    def changed_meanwhile(path: Path):
+        image = read(path)
+        os.utime(path, ns=(5, 5))
+        return image
+
+    monkeypatch.setattr(module, "read_image", changed_meanwhile)
+    SampleSource(cache).page(annotations[0], Preparation(96))
+    assert cache.counts().writes == 0
+
+
+def test_two_preparations_of_one_image_live_side_by_side(cache: SampleCache, synth_pages: Path):
+    annotations, _ = load_annotations(synth_pages / "val")
+    source = SampleSource(cache)
+    for _ in range(3):
+        for preparation in (Preparation(96), Preparation(96, headroom=1.5)):
+            source.page(annotations[0], preparation)
+    assert (cache.counts().new, cache.counts().hits) == (2, 4)
+
+
 # -------------------------------------------------------------------- mutations
 
 CHANGED: dict[str, tuple[Any, bool]] = {
