@@ -63,7 +63,8 @@ def test_points_follow_the_pixels_in_evaluated_pages(side: int):
 def test_the_longer_side_is_bounded():
     page, matrix = EvalTransform(736, max_side=1024)(np.zeros((3000, 300, 3), np.uint8))
     assert page.shape[0] == 1024
-    assert matrix[0, 0] == pytest.approx(1024 / 3000)
+    assert matrix[1, 1] == pytest.approx(1024 / 3000)
+    assert matrix[0, 0] == pytest.approx(102 / 300)  # whole pixels, and the matrix says so
 
 
 def test_padding_has_the_fill_colour():
