@@ -5,7 +5,9 @@ Points are (x, y) in pixels; pixel (0, 0) has its centre at (0, 0); y points dow
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +47,16 @@ class Annotation:
         import numpy as np
 
         return np.array([instance.ignore for instance in self.instances], dtype=np.bool_)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that change with any polygon, text or don't-care flag."""
+        digest = hashlib.sha256()
+        for instance in self.instances:
+            head = f"{len(instance.polygon)} {instance.ignore:d} {len(instance.text)} {instance.text}\n"
+            digest.update(head.encode("utf-8", "replace"))
+            digest.update(instance.polygon.astype("<f4").tobytes())
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,4 @@
-"""The cache backend ``diskcache``: an SQLite index and value files, by the diskcache library, made safe.
-
-Stock diskcache runs pickles found in an index, opens and deletes files outside its folder if an index says so, executes settings
-found in an index, writes nothing durably, takes an unreadable file for a miss, and evicts everything when a data set is larger than
-its limit. ``_Disk`` and ``_Index`` replace the parts that do so; the rest is diskcache's.
-"""
+"""The cache backend ``diskcache``: an SQLite index and value files (``safe_index.py``), in versions, with a health check."""
 
 from __future__ import annotations
 
@@ -13,10 +8,7 @@ import os
 import re
 import shutil
 import sqlite3
-import threading
 import time
-import uuid
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +16,7 @@ import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 from pydantic import BaseModel, ConfigDict, Field
 
-from ocrsdk.cache.base import KEY, CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
+from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.cache.folder import (
     MARKER,
     Hold,
@@ -37,7 +29,8 @@ from ocrsdk.cache.folder import (
     remove_version_folder,
     version_folders,
 )
-from ocrsdk.cache.frame import MAX_BODY, unpack
+from ocrsdk.cache.frame import unpack
+from ocrsdk.cache.safe_index import VALUE_FILE, SafeIndex, fork_guard
 from ocrsdk.errors import (
     CacheEntryError,
     CacheEntryLostError,
@@ -50,7 +43,6 @@ from ocrsdk.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _INDEX_FILES = frozenset(DBNAME + end for end in ("", "-wal", "-shm", "-journal"))
 _QUARANTINED = re.compile(r"quarantine/[0-9a-f]{64}\.val")
 _QUARANTINE_LIMIT = 8
@@ -67,221 +59,7 @@ _Row = tuple[int, object]
 
 
 def _is_ours(path: str) -> bool:
-    return path in _INDEX_FILES or bool(_VALUE_FILE.fullmatch(path) or _QUARANTINED.fullmatch(path))
-
-
-class _ForkGuard:
-    """Held around every call into SQLite, and over every fork: a child never inherits SQLite's own locks in a taken state."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.indices: weakref.WeakSet[_Index] = weakref.WeakSet()
-        self.inherited: list[object] = []
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before, after_in_parent=lambda: self.lock.release(), after_in_child=self._renew)
-
-    def _before(self) -> None:
-        """SQLite's table of its own file locks is inherited too, and then lies: so nothing is open during a fork."""
-        self.lock.acquire()
-        for index in list(self.indices):
-            index.close_idle()
-
-    def _renew(self) -> None:
-        self.lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
-
-
-_guard = _ForkGuard()
-
-
-class _Disk(diskcache.Disk):  # type: ignore[misc]
-    """Bytes under hex keys, in files that only this class names. There is no pickle in it."""
-
-    durable = True
-    written: str | None = None
-    """The file of the last ``store``, until its row is committed."""
-
-    def put(self, key: object) -> tuple[str, bool]:
-        if not (isinstance(key, str) and KEY.fullmatch(key)):
-            raise ValueError(f"{key!r} is no cache key; expected 64 hex digits")
-        return key, True
-
-    def get(self, key: object, raw: object) -> str:
-        if raw != 1 or not (isinstance(key, str) and KEY.fullmatch(key)):
-            raise CacheEntryError(f"refused a key that no ocrsdk wrote: {str(key)[:40]!r} (raw={raw!r})")
-        return key
-
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, bytes | None]:
-        if not isinstance(value, bytes) or read:
-            raise TypeError(f"a cache stores bytes, not {type(value).__name__}")
-        self.written = None
-        if len(value) < self.min_file_size:
-            return 0, MODE_RAW, None, value
-        name = uuid.uuid4().hex
-        self.written = filename = f"{name[:2]}/{name[2:4]}/{name[4:]}.val"
-        path = os.path.join(self._directory, filename)  # noqa: PTH118 - called for every value
-        try:
-            self._write_file(path, value)
-        except OSError as error:
-            failed = environment_error(error, path)
-            self.forget_written()
-            raise failed from error
-        return len(value), MODE_BINARY, filename, None
-
-    def _write_file(self, path: str, value: bytes) -> None:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-        try:
-            fd = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            if not os.path.isdir(self._directory):  # noqa: PTH112
-                raise
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH103, PTH120
-            fd = os.open(path, flags, 0o600)
-        try:
-            left = memoryview(value)
-            while left:
-                left = left[os.write(fd, left) :]
-            if self.durable:  # the value is on the disk before the row that names it
-                (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(fd)
-        finally:
-            os.close(fd)
-
-    def forget_written(self) -> None:
-        """Remove the file whose row was not committed."""
-        if self.written is not None:
-            self.remove(self.written)
-            self.written = None
-
-    def path(self, filename: object) -> str:
-        """The path of a value file; names that this class would not give are refused."""
-        if not (isinstance(filename, str) and _VALUE_FILE.fullmatch(filename)):
-            raise CacheEntryError(f"refused a file name that no ocrsdk wrote: {filename!r}")
-        return os.path.join(self._directory, filename)  # noqa: PTH118
-
-    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
-        if mode == MODE_RAW and isinstance(value, bytes) and filename is None:
-            return value
-        if mode != MODE_BINARY or value is not None:
-            raise CacheEntryError(f"refused a value of mode {mode!r}, which no ocrsdk wrote")
-        path = self.path(filename)
-        try:
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                size = os.fstat(fd).st_size
-                if size > MAX_BODY + 4096:
-                    raise CacheEntryError(f"{path}: too long ({size:,} bytes)")
-                data = os.read(fd, size)
-                while len(data) < size and (more := os.read(fd, size - len(data))):
-                    data += more
-                return data
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            raise CacheEntryLostError(f"{path}: the value file is gone") from None
-        except OSError as error:
-            raise environment_error(error, path) from error
-
-    def remove(self, file_path: object) -> None:
-        """Delete a value file; called after its row is gone. A name that this class would not give is never followed."""
-        with contextlib.suppress(CacheEntryError, OSError):
-            os.remove(self.path(file_path))  # noqa: PTH107
-
-
-class _Index(diskcache.Cache):  # type: ignore[misc]
-    """A ``diskcache.Cache`` that trusts nothing it finds in its index, and never waits without a limit.
-
-    Opening reads no setting from the index and writes nothing.
-    """
-
-    eviction_policy = "none"
-    statistics = 0
-    cull_limit = 0
-    tag_index = 0
-
-    def __init__(self, folder: Path, timeout: float, inline: int, durable: bool, read_only: bool = False) -> None:
-        self._directory = str(folder)
-        self._timeout = timeout
-        self._txn_id = None
-        self._connection: sqlite3.Connection | None = None
-        self._owner = -1
-        _guard.indices.add(self)
-        self._disk = _Disk(self._directory, min_file_size=inline)
-        self._disk.durable = durable
-        self._read_only = read_only
-
-    @staticmethod
-    def create(folder: Path) -> None:
-        """Make the index in ``folder``."""
-        stock = diskcache.Cache(str(folder), timeout=60, disk=_Disk, eviction_policy="none", cull_limit=0, size_limit=2**62)
-        stock.close()
-        (folder / DBNAME).chmod(0o600)
-
-    def close_idle(self) -> None:
-        """Close the connection, unless a transaction is open on it; the next use opens another."""
-        if self._connection is not None and self._owner == os.getpid() and not self._connection.in_transaction:
-            self._connection.close()
-            self._connection = None
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None and self._owner == os.getpid():
-            self._connection.close()
-        self._connection = None
-
-    @property
-    def _con(self) -> sqlite3.Connection:
-        if self._owner != os.getpid():
-            if self._connection is not None:
-                _guard.inherited.append(self._connection)  # closing it here could undo the parent's locks
-                self._connection = None
-            self._txn_id, self._owner = None, os.getpid()
-        if self._connection is None:
-            self._connection = self._connect()
-        return self._connection
-
-    def _connect(self) -> sqlite3.Connection:
-        path = Path(self._directory, DBNAME)
-        if not path.exists():
-            raise FileNotFoundError(errno.ENOENT, "the index is missing", str(path))
-        uri = path.absolute().as_uri()
-        modes = ("?mode=ro", "?immutable=1") if self._read_only else ("?mode=rw",)
-        for mode in modes:
-            con = sqlite3.connect(uri + mode, timeout=self._timeout, isolation_level=None, uri=True, check_same_thread=False)
-            try:
-                con.execute("PRAGMA trusted_schema = OFF")
-                con.execute("PRAGMA synchronous = NORMAL")  # in WAL mode: consistent after a power cut
-                con.execute(f"PRAGMA mmap_size = {2**30}")
-                con.execute("SELECT 1 FROM Cache LIMIT 1")
-            except sqlite3.OperationalError:
-                con.close()
-                if mode == modes[-1]:
-                    raise
-            except BaseException:
-                con.close()
-                raise
-            else:
-                return con
-        raise AssertionError
-
-    def bytes_and_entries(self) -> tuple[int, int]:
-        """Bytes on the disk, index included, and entries; from counters that diskcache's triggers keep."""
-        con = self._con
-        rows = dict(con.execute("SELECT key, value FROM Settings WHERE key IN ('count', 'size')").fetchall())
-        ((pages,),) = con.execute("PRAGMA page_count").fetchall()
-        ((page_size,),) = con.execute("PRAGMA page_size").fetchall()
-        if not all(isinstance(rows.get(name), int) for name in ("count", "size")):
-            raise sqlite3.DatabaseError("the counters in the index are damaged")
-        return pages * page_size + rows["size"], rows["count"]
-
-    def execute(self, statement: str, arguments: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows."""
-        rows: list[tuple[Any, ...]] = self._con.execute(statement, arguments).fetchall()
-        return rows
+    return path in _INDEX_FILES or bool(VALUE_FILE.fullmatch(path) or _QUARANTINED.fullmatch(path))
 
 
 class DiskCache(CacheBackend):
@@ -306,7 +84,7 @@ class DiskCache(CacheBackend):
     def __init__(self, location: CacheLocation, options: BaseModel | None = None) -> None:
         super().__init__(location, options)
         self._folder = VersionFolder(location, self.name)
-        self._index: _Index | None = None
+        self._index: SafeIndex | None = None
         self._hold: Hold | None = None
         self._pid = -1
         self._checked = 0.0
@@ -326,14 +104,14 @@ class DiskCache(CacheBackend):
             self._folder.settle_budget()
             self._folder.mark_used()
 
-    def _opened(self, create: bool = True) -> _Index:
+    def _opened(self, create: bool = True) -> SafeIndex:
         if self._index is not None and self._pid == os.getpid():
             return self._index
         if self._index is not None:  # of the parent: leave it as it is
-            _guard.inherited.append((self._index, self._hold))
+            fork_guard.inherited.append((self._index, self._hold))
         path = self._folder.path
         if create:
-            self._folder.create(_Index.create)
+            self._folder.create(SafeIndex.create)
         Marker.read(path)
         if not (path / DBNAME).exists():
             left = sum(1 for _ in path.glob("??/??/*.val"))
@@ -343,7 +121,7 @@ class DiskCache(CacheBackend):
         self._hold = Hold(path)
         options = self.options
         read_only = not os.access(path, os.W_OK)
-        self._index = _Index(path, options.lock_timeout, options.inline_bytes, options.durability == "full", read_only)
+        self._index = SafeIndex(path, options.lock_timeout, options.inline_bytes, options.durability == "full", read_only)
         self._pid = os.getpid()
         self._checked = time.monotonic()
         return self._index
@@ -362,7 +140,7 @@ class DiskCache(CacheBackend):
     def _errors(self) -> Iterator[None]:
         """One thread in SQLite at a time, and every failure by its right name."""
         path = self._folder.path
-        with _guard:
+        with fork_guard:
             try:
                 yield
             except CacheError:
@@ -428,7 +206,7 @@ class DiskCache(CacheBackend):
         with self._errors():
             self._reopen_if_removed(now=True)
             index = self._opened()
-            if index._read_only:
+            if index.read_only:
                 raise CacheEnvironmentError(f"{self._folder.path}: cannot be written; it is read-only")
             if index.bytes_and_entries()[0] + len(value) > self.location.budget:
                 return False
@@ -451,7 +229,7 @@ class DiskCache(CacheBackend):
             if not self._folder.path.is_dir():
                 return False
             index = self._opened()
-            if index._read_only:
+            if index.read_only:
                 return False
             return bool(index.delete(key))
 
@@ -530,7 +308,7 @@ class DiskCache(CacheBackend):
         """Forget the entry and keep its file, up to eight of them, in ``quarantine/`` for a look."""
         with self._errors():
             index = self._opened()
-            if index._read_only:
+            if index.read_only:
                 return
             folder = self._folder.path / "quarantine"
             with index.transact():  # no other process can replace the entry while it is looked at again
@@ -550,7 +328,7 @@ class DiskCache(CacheBackend):
 
     def close(self) -> None:
         """See the contract."""
-        with _guard:
+        with fork_guard:
             if self._index is not None and self._pid == os.getpid():
                 self._index.close()
                 if self._hold is not None:
@@ -580,7 +358,7 @@ class _Examination:
     def __init__(self, cache: DiskCache, path: Path, fix: bool) -> None:
         self.cache, self.path = cache, path
         self.index = cache._opened(create=False)
-        self.fix = fix and not self.index._read_only
+        self.fix = fix and not self.index.read_only
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is not as it should be."""
@@ -595,7 +373,7 @@ class _Examination:
         yield from self._entries()
 
     def _permissions(self) -> Iterator[Finding]:
-        if self.index._read_only:
+        if self.index.read_only:
             yield Finding(Severity.WARNING, f"{self.path}: read-only; hits are served, nothing is written")
         mode = self.path.stat().st_mode & 0o777
         if mode & 0o077:
@@ -685,7 +463,7 @@ class _Examination:
                     if sub.is_dir(follow_symlinks=False):
                         for entry in os.scandir(sub.path):
                             name = f"{top.name}/{sub.name}/{entry.name}"
-                            if _VALUE_FILE.fullmatch(name):
+                            if VALUE_FILE.fullmatch(name):
                                 with contextlib.suppress(OSError):
                                     yield name, entry.stat(follow_symlinks=False).st_size
 

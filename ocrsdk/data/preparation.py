@@ -5,15 +5,11 @@ Neither OpenCV nor numpy is imported, so that a version can be told without them
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ocrsdk.version import __version__
-
-if TYPE_CHECKING:
-    from ocrsdk.types import Annotation
 
 Codec = Literal["none", "lz4", "zstd"]
 
@@ -78,14 +74,3 @@ def opencv_version() -> str:
         except metadata.PackageNotFoundError:
             continue
     return "unknown"
-
-
-def annotation_digest(annotation: Annotation) -> str:
-    """16 hex digits that change with any polygon, text or don't-care flag."""
-    digest = hashlib.sha256()
-    for instance in annotation.instances:
-        digest.update(
-            f"{len(instance.polygon)} {instance.ignore:d} {len(instance.text)} {instance.text}\n".encode("utf-8", "replace")
-        )
-        digest.update(instance.polygon.astype("<f4").tobytes())
-    return digest.hexdigest()[:16]

@@ -16,7 +16,6 @@ import numpy as np
 from ocrsdk.cache.versioning import EntryKey, fingerprint
 from ocrsdk.data.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.image import read_image
-from ocrsdk.data.preparation import annotation_digest
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import ImageError
 
@@ -123,7 +122,7 @@ class SampleSource:
 
     def _key(self, kind: str, annotation: Annotation, parts: dict[str, Any]) -> EntryKey:
         path = Path(os.path.abspath(annotation.image))  # noqa: PTH100 - resolve() asks the disk for every component
-        parts = {"kind": kind, "source": self._identity(path), "annotation": annotation_digest(annotation), **parts}
+        parts = {"kind": kind, "source": self._identity(path), "annotation": annotation.digest, **parts}
         made_by = fingerprint({name: parts[name] for name in parts.keys() & {"preparation", "recipe"}})
         return EntryKey(f"{kind} {made_by} {path}", parts)
 

@@ -682,8 +682,8 @@ def test_f31_f32_forks_beside_a_busy_thread_and_inside_a_transaction_never_hang(
         for n in range(500):
             inside = n % 2 == 1
             if inside:
-                from ocrsdk.cache import disk as module
-                module._guard.__enter__()
+                from ocrsdk.cache import safe_index as module
+                module.fork_guard.__enter__()
                 cache._opened().execute("BEGIN IMMEDIATE")
             pid = os.fork()
             if pid == 0:
@@ -691,7 +691,7 @@ def test_f31_f32_forks_beside_a_busy_thread_and_inside_a_transaction_never_hang(
                 os._exit(0 if ok else 1)
             if inside:
                 cache._opened().execute("ROLLBACK")
-                module._guard.__exit__()
+                module.fork_guard.__exit__()
             deadline = time.monotonic() + 20
             while True:
                 done, status = os.waitpid(pid, os.WNOHANG)
