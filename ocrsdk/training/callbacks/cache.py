@@ -26,9 +26,10 @@ class CacheMonitor(Callback):
         self._before: Counts | None = None
         self._epochs = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A resumed run counts from here."""
-        self._before = self.cache.counts()
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A resumed run counts from here: Lightning starts the loaders' workers before ``on_train_start``."""
+        if stage == "fit":
+            self._before = self.cache.counts()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's share, its validations included."""
