@@ -26,10 +26,13 @@ def ocrsdk_register_cache_backends() -> list[type[CacheBackend]]:
 
 @hookimpl
 def ocrsdk_register_precision_strategies() -> list[type[PrecisionStrategy]]:
-    """Single precision."""
+    """Single precision, two half precisions, and the best that has proved itself."""
+    from ocrsdk.precision.auto import Auto
+    from ocrsdk.precision.bf16 import BF16
+    from ocrsdk.precision.fp16_safe import FP16Safe
     from ocrsdk.precision.fp32 import FP32
 
-    return [FP32]
+    return [FP32, FP16Safe, BF16, Auto]
 
 
 @hookimpl

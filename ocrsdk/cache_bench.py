@@ -44,7 +44,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
         cache: Tells backend, options and folder; what it holds is not touched.
         progress: Wraps the loop over pages.
     """
-    from ocrsdk.pipeline import train_transform
+    from ocrsdk.assembly import train_transform
 
     if not cache.backend.enabled:
         raise SettingsError("cache.backend=none keeps nothing, so there is nothing to measure. Try: --set cache.backend=diskcache")

@@ -185,7 +185,7 @@ class CacheControl:
         self._progress: Progress = progress or (lambda items, total: items)
 
     def _open(self, session: str = "control") -> SampleCache:
-        from ocrsdk.pipeline import open_cache
+        from ocrsdk.assembly import open_cache
 
         return open_cache(self.settings, session)
 
@@ -295,7 +295,7 @@ class CacheControl:
         Raises:
             DataError: The image or its label cannot be read.
         """
-        from ocrsdk.pipeline import sample_source
+        from ocrsdk.assembly import sample_source
 
         with closing(self._open()) as cache:
             mine = cache.backend.location
@@ -373,12 +373,12 @@ class CacheControl:
         """Make the entry that ``note`` tells of again."""
         import json
 
+        from ocrsdk.assembly import sample_source
         from ocrsdk.data.dataset import EvalDataset
         from ocrsdk.data.encoding import encode_arrays
         from ocrsdk.data.preparation import Preparation
         from ocrsdk.data.source import Page, encode_page
         from ocrsdk.data.transforms import EvalTransform
-        from ocrsdk.pipeline import sample_source
 
         document = json.loads(bytes(note))
         kept = EntryKey(document["origin"], document["parts"])
@@ -464,7 +464,7 @@ class CacheControl:
 
     def warm(self, data: Path) -> Counts:
         """Make and keep everything that training on ``data`` would, with all loader processes; goes on where it was stopped."""
-        from ocrsdk.pipeline import warm_items
+        from ocrsdk.assembly import warm_items
 
         cache = self._open(f"warm-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}")
         loader, total = warm_items(self.settings, data, cache)

@@ -56,6 +56,16 @@ class FitResult:
     last_checkpoint: Path
     overlays: Path | None
     """Folder of pictures."""
+    precision: str
+    """The strategy that it was trained with."""
+    validated: bool
+    """Whether that strategy is a reference, or holds a certificate for this model, data and device."""
+    skipped_steps: int
+    """Updates left out because a gradient was not finite; not among ``steps``."""
+    images_per_second: float | None
+    """Median over the batches, waiting for data included; None if there were too few."""
+    peak_memory_bytes: int
+    """Of the process; of the device if it is a GPU."""
     signal: str | None = None
     """Name of the signal that stopped the run."""
 
@@ -72,6 +82,11 @@ class FitResult:
             "best_checkpoint": str(self.best_checkpoint) if self.best_checkpoint else None,
             "last_checkpoint": str(self.last_checkpoint),
             "overlays": str(self.overlays) if self.overlays else None,
+            "precision": self.precision,
+            "validated": self.validated,
+            "skipped_steps": self.skipped_steps,
+            "images_per_second": self.images_per_second,
+            "peak_memory_bytes": self.peak_memory_bytes,
             "signal": self.signal,
         }
 

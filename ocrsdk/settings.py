@@ -35,6 +35,10 @@ def _default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ocrsdk"
 
 
+def _default_certificates() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "ocrsdk" / "certificates"
+
+
 def _split(value: object) -> object:
     """``a,b`` -> ["a", "b"], so that lists can be given in the environment and on the command line."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -166,6 +170,8 @@ class TrainerSettings(Section):
     """Passes over the training pages, unless ``max_time`` ends the run earlier."""
     max_time: Duration | None = None
     """End after this time, its last validation included: ``90s``, ``10m``, ``1h30m``. The schedule adapts to it."""
+    accumulate: Annotated[int, Field(ge=1)] | None = None
+    """Batches summed up in an update; by default as the precision strategy says: 1, and 2 for ``fp16-safe``."""
     validations: Annotated[int, Field(ge=1)] = 4
     """Validations in a run, evenly spread; the last one is at the end."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -181,6 +187,9 @@ class PrecisionSettings(Section):
     """A precision strategy; see ``ocrsdk plugins list``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the strategy."""
+    certificates: Path = Field(default_factory=_default_certificates)
+    """Folder where passed accuracy checks are kept; ``$XDG_DATA_HOME/ocrsdk/certificates`` or
+    ``~/.local/share/ocrsdk/certificates`` by default."""
 
 
 class CacheSettings(Section):

@@ -57,6 +57,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings.")
     ] = None,
+    allow_precision_change: Annotated[
+        bool, typer.Option("--allow-precision-change", help="Resume although the run was begun under another precision.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build all, make one step, show the plan, write nothing.")] = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -106,7 +109,7 @@ def train(
         plan = pipeline.plan()
         print_json(plan.as_dict()) if json else _show_plan(plan)
         return
-    result = pipeline.fit(resume=resume)
+    result = pipeline.fit(resume=resume, allow_precision_change=allow_precision_change)
     print_json(result.as_dict()) if json else _show_result(result)
     if result.signal:
         raise typer.Exit(EXIT_CODES[result.signal])
@@ -136,4 +139,8 @@ def _show_result(result: FitResult) -> None:
         say(f"checkpoint     {result.best_checkpoint}")
     if result.overlays is not None:
         say(f"pictures       {result.overlays}")
+    if result.skipped_steps:
+        say(f"left out       {result.skipped_steps} updates with gradients that were not finite")
+    if not result.validated:
+        say(f"precision      {result.precision}, not validated here: ocrsdk precision check DATA --candidate {result.precision}")
     say(f"run folder     {result.run_dir}")

@@ -14,12 +14,12 @@ from ocrsdk.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX = "model."
 
 
 def make_passport(
-    model: DBNetConfig, prepare: dict[str, Any], postprocess: dict[str, Any], settings: dict[str, Any]
+    model: DBNetConfig, prepare: dict[str, Any], postprocess: dict[str, Any], settings: dict[str, Any], precision: str
 ) -> dict[str, Any]:
     """What stands in a checkpoint under ``ocrsdk``: all that inference needs besides weights, and how they came to be."""
     return {
@@ -29,6 +29,7 @@ def make_passport(
         "prepare": prepare,
         "postprocess": postprocess,
         "settings": settings,
+        "precision": precision,
     }
 
 

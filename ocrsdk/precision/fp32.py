@@ -13,10 +13,11 @@ class FP32(PrecisionStrategy):
     name = "fp32"
     summary = "single precision throughout (the default)"
     guards = "a loss or gradient that is NaN or infinite stops the run before the weights change"
+    reference = True
 
     def check(self, device: str) -> None:
         """Every device can."""
 
-    def trainer_kwargs(self) -> dict[str, Any]:
+    def trainer_kwargs(self, device: str) -> dict[str, Any]:
         """``precision="32-true"``."""
         return {"precision": "32-true"}

@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule
 
 from ocrsdk.errors import NonFiniteError
 from ocrsdk.metrics.hmean import HmeanMetric, Score
+from ocrsdk.precision.base import SkipsUpdates
 from ocrsdk.training.optimizers import OptimizerSpec, build_optimizer, lr_factor
 from ocrsdk.types import Batch, PageDetections
 
@@ -49,6 +50,8 @@ class DetectionModule(LightningModule):
         """Detections of the last validation, in the order of the data set."""
         self.score: Score | None = None
         """Score of the last validation."""
+        self.skipped_steps = 0
+        """Updates left out because a gradient was not finite; ``global_step`` does not count them."""
         self.progress: Callable[[], float] = lambda: 0.0
         """Share of the run that is over, 0 to 1; set by ``callbacks.limits.RunLimits``."""
 
@@ -58,22 +61,50 @@ class DetectionModule(LightningModule):
             raise ValueError("a training batch needs target maps")
         output = self.model(batch.image)
         loss = self.loss(output.prob_logits, output.thresh_logits, batch.targets)
-        if not torch.isfinite(loss.total):
-            raise NonFiniteError(f"the loss is {float(loss.total.detach())} at step {self.global_step} for {_names(batch)}")
+        total: Tensor = loss.total
+        if not torch.isfinite(total):
+            if not isinstance(self.trainer.precision_plugin, SkipsUpdates):
+                raise NonFiniteError(f"the loss is {float(total.detach())} at step {self.global_step} for {_names(batch)}")
+            total = total * torch.nan  # no gradient of this update may pass for a finite one
         parts = {f"train/{name}": value for name, value in zip(loss._fields[1:], loss[1:], strict=True)}
         self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=len(batch.samples))
         self.log_dict(parts, batch_size=len(batch.samples))
         self._last_names = _names(batch)
-        total: Tensor = loss.total
         return total
 
     def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
-        """Clip by norm; stop before the weights change if a gradient is not finite."""
+        """Clip by norm, after unscaling; stop before the weights change if a gradient is not finite and nothing else would."""
         most = self.optimizer.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(norm) and not isinstance(self.trainer.precision_plugin, SkipsUpdates):
             raise NonFiniteError(f"a gradient is {float(norm)} at step {self.global_step} for {self._last_names}")
-        self.log("train/grad_norm", norm, batch_size=1)
+        self.log_dict({"train/grad_norm": norm, "train/lr": optimizer.param_groups[0]["lr"]}, batch_size=1)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """The schedule moves on with real updates only."""
+        plugin = self.trainer.precision_plugin
+        if not (isinstance(plugin, SkipsUpdates) and plugin.last_skipped):
+            scheduler.step()
+
+    def ends_update(self, batch_idx: int) -> bool:
+        """Whether the weights are updated after this training batch; others only add up gradients."""
+        return self.trainer.is_last_batch or (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+
+    @property
+    def attempted_steps(self) -> int:
+        """Updates made and left out."""
+        return self.global_step + self.skipped_steps
+
+    @property
+    def skip_rate(self) -> float:
+        """Share of the updates that were left out."""
+        return self.skipped_steps / self.attempted_steps if self.attempted_steps else 0.0
+
+    @property
+    def logs_this_step(self) -> bool:
+        """Whether Lightning passes metrics of the update under way on to the loggers."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (self.attempted_steps + 1) % every == 0
 
     def on_validation_epoch_start(self) -> None:
         """Start a new score."""
@@ -102,8 +133,12 @@ class DetectionModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the passport."""
-        checkpoint["ocrsdk"] = self.passport
+        """Add the passport, and updates left out."""
+        checkpoint["ocrsdk"] = {**self.passport, "skipped_steps": self.skipped_steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Updates left out go on being counted."""
+        self.skipped_steps = checkpoint["ocrsdk"]["skipped_steps"]
 
 
 def _names(batch: Batch) -> str:

@@ -6,15 +6,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pytorch_lightning import Callback, Trainer
 
 from ocrsdk.training.callbacks.cache import CacheMonitor
 from ocrsdk.training.callbacks.checkpoints import BestAndLast
+from ocrsdk.training.callbacks.guard import NumericGuard
 from ocrsdk.training.callbacks.limits import RunLimits
 from ocrsdk.training.callbacks.overlays import Overlays
 from ocrsdk.training.callbacks.progress import TrainingProgress
+from ocrsdk.training.callbacks.resources import Resources
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
+from ocrsdk.training.device import device_kind
 from ocrsdk.training.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -28,15 +30,6 @@ if TYPE_CHECKING:
     from ocrsdk.types import Annotation
 
 
-def device_kind(accelerator: str) -> str:
-    """``cpu``, ``cuda`` or ``mps`` for the setting ``trainer.accelerator``."""
-    if accelerator != "auto":
-        return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 @dataclass(frozen=True)
 class TrainerParts:
     """A trainer, and the callbacks that the pipeline talks to."""
@@ -45,6 +38,7 @@ class TrainerParts:
     limits: RunLimits
     checkpoints: BestAndLast
     signals: StopSignals
+    resources: Resources
 
 
 def build_trainer(
@@ -60,19 +54,22 @@ def build_trainer(
     limits = RunLimits(max_time.total_seconds() if max_time else None, settings.trainer.validations)
     checkpoints = BestAndLast(run_dir / "checkpoints")
     signals = StopSignals(limits.request_stop)
-    callbacks: list[Callback] = [signals, limits, checkpoints]
+    device = device_kind(settings.trainer.accelerator)
+    resources = Resources(device)
+    callbacks: list[Callback] = [NumericGuard(run_dir), signals, limits, checkpoints, resources]
     if settings.trainer.overlays:
         callbacks.append(Overlays(run_dir / "overlays", val_annotations, checkpoints, settings.trainer.overlays))
     if cache.enabled:
         callbacks.append(CacheMonitor(cache))
     callbacks.append(TrainingProgress(limits))
-    precision: dict[str, Any] = strategy.trainer_kwargs()
+    precision: dict[str, Any] = strategy.trainer_kwargs(device)
     plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]
     trainer = Trainer(
-        accelerator=device_kind(settings.trainer.accelerator),
+        accelerator=device,
         devices=1,
         max_epochs=settings.trainer.epochs,
         min_epochs=0,
+        accumulate_grad_batches=accumulated_batches(settings, strategy),
         logger=loggers or False,
         callbacks=callbacks,
         plugins=plugins,
@@ -85,7 +82,12 @@ def build_trainer(
         use_distributed_sampler=False,
         **precision,
     )
-    return TrainerParts(trainer, limits, checkpoints, signals)
+    return TrainerParts(trainer, limits, checkpoints, signals, resources)
+
+
+def accumulated_batches(settings: Settings, strategy: PrecisionStrategy) -> int:
+    """Batches summed up in an update."""
+    return settings.trainer.accumulate or strategy.accumulate
 
 
 class OneStep(Callback):

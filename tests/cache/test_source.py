@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ocrsdk import Pipeline, Settings
+from ocrsdk.assembly import open_cache
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.disk import DiskCache
 from ocrsdk.cache.stats import Counter, read_sessions
@@ -26,7 +27,6 @@ from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
-from ocrsdk.pipeline import open_cache
 from ocrsdk.types import Annotation, TextInstance
 
 

@@ -43,9 +43,9 @@ class RunLimits(Callback):
         """End the run after the current step, without a validation."""
         self._stop_requested = True
 
-    def _progress(self, trainer: Trainer) -> float:
+    def _progress(self, trainer: Trainer, steps: int) -> float:
         total = trainer.estimated_stepping_batches
-        done = trainer.global_step / total if total else 1.0
+        done = steps / total if total else 1.0
         if self.max_seconds is None:
             return done
         usable = max(self.max_seconds - self._longest_validation * _RESERVE, 1e-9)
@@ -55,12 +55,18 @@ class RunLimits(Callback):
         """Start the clock."""
         self._started = time.monotonic()
         module: DetectionModule = pl_module
-        module.progress = lambda: self._progress(trainer)
+        module.progress = lambda: self._progress(trainer, module.global_step)
         trainer.check_val_every_n_epoch = sys.maxsize
 
-    def on_train_batch_end(self, trainer: Trainer, *_args: Any) -> None:
-        """End the run when it is over; ask Lightning for a validation at the end of an epoch when one is due."""
-        progress = self._progress(trainer)
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """End the run when it is over; ask Lightning for a validation at the end of an epoch when one is due.
+
+        Between the batches of one update nothing ends: their gradients are in no checkpoint.
+        """
+        module: DetectionModule = pl_module
+        if not module.ends_update(batch_idx):
+            return
+        progress = self._progress(trainer, module.attempted_steps)
         if progress >= 1 or self._stop_requested:
             trainer.should_stop = True
         due = progress >= (self._validated + 1) / self.validations - 1e-9 or trainer.should_stop
@@ -72,8 +78,11 @@ class RunLimits(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Count it."""
+        module: DetectionModule = pl_module
         self._longest_validation = max(self._longest_validation, time.monotonic() - self._validation_started)
-        self._validated = max(self._validated + 1, int(min(self._progress(trainer), 1.0) * self.validations))
+        self._validated = max(
+            self._validated + 1, int(min(self._progress(trainer, module.attempted_steps), 1.0) * self.validations)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Time spent and validations done."""

@@ -1,0 +1,365 @@
+"""From settings to the parts of a run: the one place that reads settings and makes objects of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ocrsdk import plugins
+from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, PluginError, SettingsError
+from ocrsdk.settings import LoggingSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ocrsdk.cache.store import SampleCache
+    from ocrsdk.certificates import Binding, Certificate
+    from ocrsdk.data.datamodule import DetectionDataModule
+    from ocrsdk.data.folder import DataReport, Progress
+    from ocrsdk.data.source import SampleSource
+    from ocrsdk.data.transforms import EvalTransform, TrainTransform
+    from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.settings import Settings
+    from ocrsdk.training.module import DetectionModule
+    from ocrsdk.types import Annotation
+
+
+class Split(NamedTuple):
+    """The pages of one split, and what was found while they were read."""
+
+    annotations: list[Annotation]
+    report: DataReport
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """Settings, plug-ins and data that can be used, found out before PyTorch is loaded."""
+
+    settings: Settings
+    """With ``data.root`` filled in."""
+    train: Split
+    val: Split
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The strategy that a run is trained with."""
+
+    strategy: PrecisionStrategy
+    certificate: Certificate | None
+    """Proof of its accuracy for this model, data and device; a reference strategy needs none."""
+    why: str
+    """Why it was chosen, or why no certificate holds."""
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """Everything that a run is built from; nothing has been written yet."""
+
+    settings: Settings
+    module: DetectionModule
+    datamodule: DetectionDataModule
+    precision: Precision
+    loggers: list[LoggerFactory]
+    cache: SampleCache
+    device: str
+    train_report: DataReport
+    val_report: DataReport
+
+
+def check_run(settings: Settings, data: Path | str | None, progress: Progress | None = None) -> CheckedRun:
+    """Check settings, plug-ins, and every image and label.
+
+    Args:
+        settings: All settings.
+        data: The data folder; ``settings.data.root`` if None.
+        progress: Wraps the loop over files.
+
+    Raises:
+        OcrsdkError: Something cannot be used.
+    """
+    from ocrsdk.data.encoding import check_codec
+    from ocrsdk.data.folder import load_annotations
+    from ocrsdk.data.workers import choose_workers
+
+    open_cache(settings, "check")
+    check_codec(settings.cache.compress)
+    plugins.precision_strategy(settings.precision.strategy)
+    if settings.logging != LoggingSettings():  # asking for loggers loads PyTorch, and the defaults are known to be there
+        logger_factories(settings)
+    choose_workers(settings.data.workers)
+    if settings.augment.scale_min > settings.augment.scale_max:
+        raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
+    root = Path(data) if data is not None else settings.data.root
+    if root is None:
+        raise SettingsError("no data folder given. Try: ocrsdk train DATA")
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    policies = (settings.data.on_bad_sample, settings.data.outside, settings.data.verify)
+    train, val = (Split(*load_annotations(folder, *policies, progress)) for folder in split_folders(root, settings))
+    for split in (train, val):
+        report_problems(split.report)
+    return CheckedRun(settings, train, val)
+
+
+def build_run(checked: CheckedRun, session: str | None) -> RunParts:
+    """Build everything, cheap checks first.
+
+    Args:
+        checked: From ``check_run``.
+        session: Name under which the cache counts; None leaves the cache out.
+    """
+    import torch
+
+    from ocrsdk.data.datamodule import DetectionDataModule
+    from ocrsdk.data.dataset import EvalDataset, TrainDataset
+    from ocrsdk.data.targets import TargetSpec
+    from ocrsdk.data.workers import choose_workers
+    from ocrsdk.losses import DBLoss
+    from ocrsdk.models.checkpoint import make_passport
+    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+    from ocrsdk.models.postprocess import PostProcessor
+    from ocrsdk.training.device import device_kind
+    from ocrsdk.training.module import DetectionModule
+    from ocrsdk.training.optimizers import OptimizerSpec
+
+    settings = checked.settings
+    device = device_kind(settings.trainer.accelerator)
+    precision = choose_precision(checked, device)
+    loggers = logger_factories(settings)
+    cache = open_cache(settings, session or "plan")
+    workers = choose_workers(settings.data.workers)
+
+    torch.manual_seed(settings.seed)
+    config = DBNetConfig(settings.model.name, settings.model.backbone)
+    model = DBNet(config)
+    if settings.model.backbone_weights is not None:
+        model.load_backbone(settings.model.backbone_weights)
+    precision.strategy.prepare(model)
+    page, crop = eval_transform(settings), train_transform(settings)
+    source = sample_source(settings, cache if session is not None else None)
+    datamodule = DetectionDataModule(
+        TrainDataset(checked.train.annotations, crop, TargetSpec(**settings.targets.model_dump()), settings.seed, source),
+        EvalDataset(checked.val.annotations, page, source),
+        settings.data.batch_size,
+        workers,
+        settings.seed,
+    )
+    postprocessor = PostProcessor(**settings.postprocess.model_dump())
+    passport = make_passport(config, asdict(page), asdict(postprocessor), settings.model_dump(mode="json"), precision.strategy.name)
+    optimizer = OptimizerSpec(**settings.optimizer.model_dump())
+    module = DetectionModule(model, DBLoss(**settings.loss.model_dump()), postprocessor, optimizer, passport)
+    reports = (checked.train.report, checked.val.report)
+    return RunParts(settings, module, datamodule, precision, loggers, cache, device, *reports)
+
+
+# -------------------------------------------------------------------- precision
+
+
+def precision_strategy(name: str, options: dict[str, Any], device: str) -> PrecisionStrategy:
+    """The strategy called ``name``, if it runs on ``device``.
+
+    Raises:
+        PluginError: There is none, or the device cannot run it.
+        SettingsError: An option is wrong.
+    """
+    cls = plugins.precision_strategy(name)
+    strategy = cls(cls.check_options(options, "precision.options"))
+    strategy.check(device)
+    return strategy
+
+
+def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Binding:
+    """What a certificate for this run has to be bound to."""
+    from importlib.metadata import version
+
+    from ocrsdk.certificates import Binding, data_fingerprint
+    from ocrsdk.training.device import device_name
+
+    settings = checked.settings
+    package, _, release = plugins.installed().distribution("precision strategy", strategy.name).partition(" ")
+    versions = {name: version(name) for name in ("ocrsdk", "torch", "pytorch-lightning")}
+    return Binding(
+        strategy=strategy.name,
+        options=strategy.options.model_dump(mode="json") if strategy.options is not None else {},
+        model={"name": settings.model.name, "backbone": settings.model.backbone},
+        data=data_fingerprint(checked.train.annotations, checked.val.annotations),
+        device=device_name(device),
+        versions={**versions, package: release},
+    )
+
+
+def choose_precision(checked: CheckedRun, device: str) -> Precision:
+    """The strategy to train with, and the certificate that it holds."""
+    from ocrsdk.certificates import find, read_all, why_void
+    from ocrsdk.precision.base import Certified
+
+    given = checked.settings.precision
+    strategy = precision_strategy(given.strategy, given.options, device)
+    if strategy.reference and not strategy.delegates:
+        return Precision(strategy, None, "")
+    held = read_all(given.certificates.expanduser())
+    why = ""
+    if strategy.delegates:
+        certified = []
+        for certificate in held:
+            try:
+                candidate = precision_strategy(certificate.binding.strategy, certificate.binding.options, device)
+            except (PluginError, SettingsError):  # not installed any more, or not for this device
+                continue
+            if certificate.binding == binding(checked, candidate, device):
+                certified.append(Certified(candidate, certificate.speedup))
+        strategy, why = strategy.choose(certified)
+        if strategy.reference:
+            return Precision(strategy, None, why)
+    wanted = binding(checked, strategy, device)
+    proof = find(held, wanted)
+    return Precision(strategy, proof, why or ("" if proof else why_void(held, wanted)))
+
+
+def tell_precision(precision: Precision, data: Path | None) -> None:
+    """Say once whether the number format has proved itself here."""
+    from ocrsdk.logs import get_logger
+
+    log, name = get_logger(__name__), precision.strategy.name
+    if precision.strategy.reference:
+        if precision.why:
+            log.info("precision chosen", strategy=name, reason=precision.why)
+    elif precision.certificate is not None:
+        log.info(
+            f"{name} is validated for this model, data and device", check=precision.certificate.summary(), reason=precision.why
+        )
+    else:
+        details = {"closest_certificate_differs_in": precision.why} if precision.why else {}
+        log.warning(
+            f"{name} is not validated for this model on this device",
+            remedy=f"ocrsdk precision check {data} --candidate {name}",
+            **details,
+        )
+
+
+# ----------------------------------------------------------------------- loggers
+
+
+def logger_factories(settings: Settings) -> list[LoggerFactory]:
+    """The loggers that ``settings`` name, with their options checked."""
+    given = settings.logging
+    for name in given.options.keys() - set(given.loggers):
+        raise SettingsError(f"logging.options.{name}: {name!r} is not among logging.loggers ({', '.join(given.loggers)})")
+    factories = []
+    for name in given.loggers:
+        cls = plugins.logger(name)
+        factories.append(cls(cls.check_options(given.options.get(name, {}), f"logging.options.{name}")))
+    return factories
+
+
+# ------------------------------------------------------------------ cache and data
+
+
+def open_cache(settings: Settings, session: str) -> SampleCache:
+    """The cache that ``settings`` describe: the one place where a cache is opened. Nothing is created yet.
+
+    Args:
+        settings: All settings: the version depends on more than ``settings.cache``.
+        session: Name of the run or command, under which look-ups are counted.
+
+    Raises:
+        PluginError: There is no such backend.
+        SettingsError: An option is wrong.
+    """
+    from ocrsdk.cache.base import CacheLocation
+    from ocrsdk.cache.stats import Counter
+    from ocrsdk.cache.store import SampleCache
+    from ocrsdk.cache.versioning import fingerprint
+
+    given = settings.cache
+    cls = plugins.cache_backend(given.backend)
+    options = cls.check_options(given.options, "cache.options")
+    involved = {f"cache backend {cls.name}": plugins.installed().distribution("cache backend", cls.name)}
+    manifest = given.manifest(settings.data, settings.augment, involved)
+    folder = given.dir.expanduser()
+    location = CacheLocation(folder, fingerprint(manifest), manifest, int(given.budget))
+    backend = cls(location, options)
+    counted = folder / cls.name / "stats" / location.version if backend.enabled else None
+    return SampleCache(backend, Counter(counted, session))
+
+
+def eval_transform(settings: Settings) -> EvalTransform:
+    """How pages are prepared for evaluation."""
+    from ocrsdk.data.transforms import EvalTransform
+
+    return EvalTransform(settings.data.image_size, settings.data.max_side)
+
+
+def train_transform(settings: Settings) -> TrainTransform:
+    """How random crops are made."""
+    from ocrsdk.data.transforms import TrainTransform
+
+    augment = settings.augment
+    scales = (augment.scale_min, augment.scale_max)
+    return TrainTransform(settings.data.crop, scales, augment.rotate, augment.flip, augment.jitter, eval_transform(settings))
+
+
+def sample_source(settings: Settings, cache: SampleCache | None) -> SampleSource:
+    """Where pages and samples come from, as the cache's policy says."""
+    from ocrsdk.data.source import SampleSource
+
+    given = settings.cache
+    return SampleSource(cache if given.policy != "off" else None, given.identity, given.compress, given.policy == "sample")
+
+
+def warm_items(settings: Settings, data: Path, cache: SampleCache) -> tuple[Iterable[Any], int]:
+    """What to iterate over, so that everything that training on ``data`` keeps is kept; and how many items."""
+    from torch.utils.data import ConcatDataset, DataLoader
+
+    from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples
+    from ocrsdk.data.folder import load_annotations
+    from ocrsdk.data.workers import choose_workers
+
+    source = sample_source(settings, cache)
+    policies = (settings.data.on_bad_sample, settings.data.outside, "header")
+    train, val = (load_annotations(folder, *policies)[0] for folder in split_folders(data, settings))  # type: ignore[arg-type]
+    pages = KeptPages(train, train_transform(settings).preparation, source)
+    both: ConcatDataset[int] = ConcatDataset([pages, KeptSamples(EvalDataset(val, eval_transform(settings), source))])
+    return DataLoader(both, batch_size=None, num_workers=choose_workers(settings.data.workers)), len(both)
+
+
+def prepare_cache(cache: SampleCache) -> None:
+    """Create the cache's place; a store that is damaged, or a full disk, costs the cache and not the run.
+
+    Raises:
+        CacheError: The settings can never work.
+    """
+    try:
+        cache.backend.prepare()
+    except (CacheStoreError, CacheEnvironmentError) as error:
+        from ocrsdk.logs import get_logger
+
+        get_logger(__name__).warning("training goes on without a cache", reason=str(error))
+        cache.switch_off()
+
+
+def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
+    """The training and the validation folder."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {root}")
+    folders = (root / settings.data.train, root / settings.data.val)
+    for folder, key in zip(folders, ("train", "val"), strict=True):
+        if not folder.is_dir():
+            flat = " This folder holds pages itself: name it for both with --set data.train=. --set data.val=." * (
+                (root / "images").is_dir()
+            )
+            raise DataError(f"{root}: no {folder.name}/ in it; expected train/ and val/, or set data.{key}.{flat}")
+    return folders
+
+
+def report_problems(report: DataReport) -> None:
+    """Log what was skipped or cut."""
+    from ocrsdk.logs import get_logger
+
+    log = get_logger(__name__)
+    for message in report.skipped:
+        log.warning("sample skipped", reason=message)
+    if report.outside:
+        log.warning("text reaches beyond its page", folder=str(report.root), regions=len(report.outside), first=report.outside[0])

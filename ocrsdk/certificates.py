@@ -1,0 +1,111 @@
+"""Certificates: proof that a precision strategy kept the accuracy, for one model, data set, device and set of libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from ocrsdk.cache.versioning import differences, fingerprint
+from ocrsdk.errors import OcrsdkError
+from ocrsdk.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from ocrsdk.types import Annotation
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a certificate holds for; any difference makes it void."""
+
+    strategy: str
+    options: dict[str, Any]
+    """All of the strategy's options, JSON-ready."""
+    model: dict[str, Any]
+    data: str
+    """See ``data_fingerprint``."""
+    device: str
+    versions: dict[str, str]
+    """Distribution -> version, of everything that computes."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The outcome of a check that was passed."""
+
+    binding: Binding
+    baseline: str
+    difference: float
+    """Hmean of the candidate minus that of the baseline, in points (hundredths)."""
+    low: float
+    high: float
+    """90 % confidence interval of ``difference``."""
+    margin: float
+    seeds: int
+    epochs: int
+    speedup: float
+    """Images a second, candidate over baseline."""
+    memory_ratio: float
+    """Peak memory, candidate over baseline."""
+    created: str
+    """UTC, ISO 8601."""
+
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"hmean {self.difference:+.2f} points against {self.baseline} (90 % interval {self.low:+.2f} to {self.high:+.2f}, "
+            f"margin {self.margin:g}, {self.seeds} seeds x {self.epochs} epochs, {self.created[:10]})"
+        )
+
+
+def data_fingerprint(*splits: Iterable[Annotation]) -> str:
+    """16 hex digits that change with any label, and with an image's name or size; the folder itself may move."""
+    listed = [sorted(f"{a.image.name} {a.image.stat().st_size} {a.digest}" for a in split) for split in splits]
+    return fingerprint({"splits": listed})
+
+
+def save(folder: Path, certificate: Certificate) -> Path:
+    """Write the certificate; an older one for the same binding is replaced.
+
+    Raises:
+        OcrsdkError: The folder cannot be written.
+    """
+    path = folder / f"{certificate.binding.strategy}-{fingerprint(asdict(certificate.binding))}.json"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(certificate), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OcrsdkError(f"{path}: cannot be written ({error.strerror}); set precision.certificates to another folder") from error
+    return path
+
+
+def read_all(folder: Path) -> list[Certificate]:
+    """Every certificate in ``folder``, the newest first; a file that is none is named in a warning."""
+    found = []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if set(content) != {f.name for f in fields(Certificate)}:
+                raise ValueError("other fields than expected")
+            found.append(Certificate(**{**content, "binding": Binding(**content["binding"])}))
+        except (OSError, ValueError, TypeError) as error:
+            get_logger(__name__).warning("not a certificate", file=str(path), reason=str(error), remedy="run the check again")
+    return sorted(found, key=lambda certificate: certificate.created, reverse=True)
+
+
+def find(certificates: Iterable[Certificate], binding: Binding) -> Certificate | None:
+    """The certificate that holds for exactly ``binding``."""
+    return next((certificate for certificate in certificates if certificate.binding == binding), None)
+
+
+def why_void(certificates: Iterable[Certificate], binding: Binding) -> str:
+    """In what the closest certificate of the same strategy differs; empty if there is none of this strategy."""
+    same = [certificate for certificate in certificates if certificate.binding.strategy == binding.strategy]
+    changed = [differences(asdict(certificate.binding), asdict(binding)) for certificate in same]
+    return "; ".join(sorted(changed, key=len)[0]) if changed else ""

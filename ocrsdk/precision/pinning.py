@@ -1,0 +1,71 @@
+"""Modules kept in single precision inside an autocast region."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ocrsdk.errors import SettingsError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def pin_to_fp32(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Run the modules whose names match in fp32: their inputs are converted, and autocast is off inside of them.
+
+    Args:
+        model: Its parameters are fp32 already.
+        patterns: Shell patterns for names as ``named_modules`` gives them: ``neck``, ``backbone.stage?.*``.
+
+    Returns:
+        The names of the modules that were pinned.
+
+    Raises:
+        SettingsError: A pattern matches nothing.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    pinned = []
+    for pattern in patterns:
+        found = [name for name in names if fnmatchcase(name, pattern)]
+        if not found:
+            top = [name for name, _ in model.named_children()]
+            raise SettingsError(
+                f"precision.options.fp32_modules: {pattern!r} matches no module of the model.{nearest(pattern, names)} "
+                f"The largest are: {', '.join(top)}"
+            )
+        pinned += [name for name in found if name not in pinned]
+    for name in pinned:
+        _Pin(model.get_submodule(name))
+    return pinned
+
+
+class _Pin:
+    """Leaves autocast while the module runs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._left: list[torch.autocast] = []
+        module.register_forward_pre_hook(self._enter, with_kwargs=True)
+        module.register_forward_hook(self._exit, always_call=True)
+
+    def _enter(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        left = torch.autocast(tensors[0].device.type if tensors else "cpu", enabled=False)
+        left.__enter__()  # type: ignore[no-untyped-call]
+        self._left.append(left)
+        return tuple(_float(value) for value in args), {key: _float(value) for key, value in kwargs.items()}
+
+    def _exit(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        if self._left:
+            self._left.pop().__exit__(None, None, None)
+
+
+def _float(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float()
+    if isinstance(value, list | tuple):
+        return type(value)(_float(item) for item in value)
+    return value

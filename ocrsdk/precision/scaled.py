@@ -1,0 +1,53 @@
+"""fp16 autocast with a loss scale, as a Lightning plug-in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytorch_lightning import LightningModule
+
+
+class ScaledHalf(MixedPrecision):
+    """fp16 autocast with a dynamic loss scale, on any device that ``torch.autocast`` knows, the CPU included.
+
+    Lightning's string ``16-mixed`` becomes bf16 without a scaler on a CPU, and its plug-in does not unscale before clipping for
+    fused optimizers. Here gradients are always unscaled before they are clipped, whatever the optimizer.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        init_scale: First loss scale.
+        growth_interval: Updates without overflow after which the scale is doubled.
+        max_skips: See ``SkipsUpdates``.
+    """
+
+    def __init__(self, device: str, init_scale: float, growth_interval: int, max_skips: int) -> None:
+        scaler = torch.amp.GradScaler(device, init_scale=init_scale, growth_interval=growth_interval)
+        super().__init__("16-mixed", device, scaler)
+        self.max_skips = max_skips
+        self.last_skipped = False
+
+    @property
+    def scale(self) -> float:
+        """The current loss scale."""
+        assert self.scaler is not None
+        return self.scaler.get_scale()
+
+    def optimizer_step(  # type: ignore[override]
+        self, optimizer: Any, model: LightningModule, closure: Callable[[], Any], **kwargs: Any
+    ) -> Any:
+        """Backward, unscale, clip (in ``_after_closure``), update if everything is finite, adapt the scale."""
+        assert self.scaler is not None
+        before = self.scale
+        closure()
+        self.scaler.unscale_(optimizer)
+        self._after_closure(model, optimizer)
+        result = self.scaler.step(optimizer, **kwargs)
+        self.scaler.update()
+        self.last_skipped = self.scale < before  # the scaler lowers its scale when, and only when, it found inf or NaN
+        return result

@@ -1,0 +1,207 @@
+"""``Pipeline.precision``: probe, check, replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocrsdk.assembly import RunParts, binding, build_run, check_run, precision_strategy
+from ocrsdk.errors import RunFolderError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocrsdk.certificates import Certificate
+    from ocrsdk.data.folder import Progress
+    from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.precision_check import ArmRun, ParityReport
+    from ocrsdk.settings import Settings
+    from ocrsdk.training.numerics import Context, ModuleRange
+    from ocrsdk.types import Batch
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What a replayed update did."""
+
+    strategy: str
+    message: str
+    """Why the run stopped."""
+    step: int
+    names: list[list[str]]
+    """Image files of each batch."""
+    where: str
+    """Where NaN or infinity first appears now."""
+
+
+class PrecisionControl:
+    """What number formats do to a training run.
+
+    Args:
+        settings: All settings of the run.
+        progress: Wraps long loops over files.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+        self.settings, self._progress = settings, progress
+
+    def probe(
+        self, data: Path | str | None = None, checkpoint: Path | None = None, batches: int = 4
+    ) -> tuple[PrecisionStrategy, list[ModuleRange]]:
+        """Run real training batches forward and backward, and watch how close each module comes to the limit of fp16.
+
+        Args:
+            data: The data folder; ``settings.data.root`` if None.
+            checkpoint: Trained weights; those of a new run if None, whose numbers are much smaller.
+            batches: How many to look at.
+
+        Returns:
+            The strategy, and the ranges: closest to overflow first.
+        """
+        parts = build_run(check_run(self.settings, data, self._progress), session=None)
+        if checkpoint is not None:
+            _load_weights(parts, checkpoint)
+        return parts.precision.strategy, _ranges(parts, parts.precision.strategy, batches)
+
+    def check(
+        self,
+        data: Path | str | None = None,
+        candidate: str = "fp16-safe",
+        *,
+        baseline: str = "fp32",
+        seeds: int = 3,
+        epochs: int = 3,
+        margin: float = 1.0,
+        out: Path | None = None,
+        on_run: Callable[[ArmRun, int, int], Any] | None = None,
+    ) -> ParityReport:
+        """Train with both strategies, the same seeds and the same order of data, and compare.
+
+        Both arms sum up as many batches in an update as the candidate asks for: only the numbers differ.
+
+        Args:
+            data: The data folder; ``settings.data.root`` if None.
+            candidate: The strategy to judge; ``settings.precision.options`` are its options.
+            baseline: What it is compared with.
+            seeds: Paired runs; they count up from ``settings.seed``.
+            epochs: Of each run.
+            margin: Points of hmean that do not matter.
+            out: Folder of the report and the runs; ``runs/<date>-precision-<candidate>`` if None.
+            on_run: Called after each run with it, its number and the number of all.
+
+        Raises:
+            OcrsdkError: The check cannot be made.
+        """
+        from ocrsdk.precision_check import ParityReport, certify, judge, paired_runs, ratios, write_report
+        from ocrsdk.training.device import device_kind
+
+        device = device_kind(self.settings.trainer.accelerator)
+        options = self.settings.precision.options
+        strategy = precision_strategy(candidate, options, device)
+        for compared in (strategy, precision_strategy(baseline, {}, device)):
+            if compared.delegates:
+                raise SettingsError(f"{compared.name} stands for a choice of strategies; compare the strategies themselves")
+        checked = check_run(self.settings, data, self._progress)
+        settings = _comparable(checked.settings, self.settings.trainer.accumulate or strategy.accumulate, epochs)
+        folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-precision-{candidate}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"{folder}: cannot be created ({error.strerror}); choose another with --out") from error
+        if any(folder.iterdir()):
+            raise RunFolderError(f"{folder}: is not empty; choose another with --out")
+        runs: list[ArmRun] = []
+        for run in paired_runs(settings, {"baseline": (baseline, {}), "candidate": (candidate, options)}, seeds, folder):
+            runs.append(run)
+            if on_run is not None:
+                on_run(run, len(runs), 2 * seeds)
+        verdict = judge(runs, margin)
+        speedup, memory_ratio = ratios(runs)
+        parts = build_run(checked, session=None)
+        trained = next((Path(r.folder) for r in runs if r.arm == "baseline" and not r.stopped), None)
+        if trained is not None:
+            _load_weights(parts, trained / "checkpoints" / "best.ckpt")
+        report = ParityReport(
+            verdict.outcome, verdict.reason, candidate, baseline, margin, epochs, verdict.difference, verdict.low, verdict.high,
+            speedup, memory_ratio, binding(checked, strategy, device), runs, _ranges(parts, strategy, 2), folder,
+        )  # fmt: skip
+        report = replace(report, certificate=certify(report, settings.precision.certificates.expanduser()))
+        write_report(report)
+        return report
+
+    def certificates(self) -> list[Certificate]:
+        """All that there are, the newest first."""
+        from ocrsdk.certificates import read_all
+
+        return read_all(self.settings.precision.certificates.expanduser())
+
+    def replay(self, path: Path, strategy: str | None = None) -> ReplayResult:
+        """Run the update again that stopped a training run.
+
+        Args:
+            path: The ``nonfinite-step-N.ckpt`` that it left.
+            strategy: Another precision strategy; None for the one of the run.
+        """
+        from ocrsdk.losses import DBLoss
+        from ocrsdk.models.dbnet import DBNet, DBNetConfig
+        from ocrsdk.training.device import device_kind
+        from ocrsdk.training.numerics import explain_nonfinite
+        from ocrsdk.training.replay import read_replay
+
+        found = read_replay(path)
+        device = device_kind(self.settings.trainer.accelerator)
+        trained = found.passport["settings"]
+        name = strategy or found.passport["precision"]
+        options = trained["precision"]["options"] if name == found.passport["precision"] else {}
+        precision = precision_strategy(name, options, device)
+        model = DBNet(DBNetConfig(**found.passport["model"]))
+        model.load_state_dict(found.state)
+        precision.prepare(model)
+        model.train().to(device)
+        batches = [batch.to(device) for batch in found.batches]
+        context, scale = _numbers(precision, device)
+        where = explain_nonfinite(model, DBLoss(**trained["loss"]), batches, context, scale)
+        return ReplayResult(name, found.message, found.step, found.names, where)
+
+
+def _comparable(settings: Settings, accumulate: int, epochs: int) -> Settings:
+    """One validation at the end, every loss logged, no clock."""
+    trainer = {"epochs": epochs, "max_time": None, "validations": 1, "accumulate": accumulate, "overlays": 0}
+    logging = {"loggers": ("jsonl",), "every_n_steps": 1, "options": {}}
+    return settings.model_copy(
+        update={
+            "trainer": settings.trainer.model_copy(update=trainer),
+            "logging": settings.logging.model_copy(update=logging),
+        }
+    )
+
+
+def _load_weights(parts: RunParts, checkpoint: Path) -> None:
+    from ocrsdk.models.checkpoint import load_checkpoint
+
+    parts.module.model.load_state_dict(load_checkpoint(checkpoint).model.state_dict())
+
+
+def _ranges(parts: RunParts, strategy: PrecisionStrategy, count: int) -> list[ModuleRange]:
+    from itertools import islice
+
+    from ocrsdk.training.numerics import module_ranges
+
+    model = parts.module.model.train().to(parts.device)
+    batches: list[Batch] = [batch.to(parts.device) for batch in islice(parts.datamodule.train_dataloader(), count)]
+    context, _ = _numbers(strategy, parts.device)
+    return sorted(module_ranges(model, parts.module.loss, batches, context), key=lambda r: r.headroom)
+
+
+def _numbers(strategy: PrecisionStrategy, device: str) -> tuple[Context, float]:
+    """The autocast region and the loss scale, as Lightning would use them."""
+    from pytorch_lightning import Trainer
+
+    trainer = Trainer(
+        accelerator=device, devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **strategy.trainer_kwargs(device),
+    )  # fmt: skip
+    plugin = trainer.precision_plugin
+    return plugin.forward_context, float(getattr(plugin, "scale", 1.0))

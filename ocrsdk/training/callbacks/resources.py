@@ -1,0 +1,59 @@
+"""How fast a run is, and how much memory it takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning import Callback, Trainer
+
+from ocrsdk.training.device import peak_memory
+
+if TYPE_CHECKING:
+    from ocrsdk.types import Batch
+
+
+class Resources(Callback):
+    """Logs ``speed/images_per_second`` (median over the batches of an epoch) and ``memory/peak_mib`` per epoch.
+
+    A batch lasts from the end of the one before it, so waiting for data is included; validations are not.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._epoch: list[float] = []
+        self._all: list[float] = []
+        self._ended: float | None = None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Median over the run, without the first batch of each epoch; None before there are two."""
+        return statistics.median(self._all) if self._all else None
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Highest use so far; see ``training.device``."""
+        return peak_memory(self.device)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """The time between epochs belongs to no batch."""
+        self._ended = None
+        self._epoch.clear()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Time it."""
+        now = time.perf_counter()
+        if self._ended is not None:
+            self._epoch.append(len(batch.image) / (now - self._ended))
+        self._ended = now
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Log."""
+        self._all += self._epoch
+        if self._epoch:
+            pl_module.log("speed/images_per_second", statistics.median(self._epoch))
+        pl_module.log("memory/peak_mib", self.peak_memory_bytes / 2**20)
