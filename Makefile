@@ -37,8 +37,8 @@ demo: $(VENV)/runtime.stamp
 	@$(BIN)/ocrsdk evaluate runs/demo/checkpoints/best.ckpt demo-data
 
 test: $(VENV)/dev.stamp
-	@echo "==> running the tests (about ten minutes on two cores; quick ones only: make test ARGS=\"-m 'not slow'\")"
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo "==> running the tests, one process for each core (about ten minutes on two; quick ones only: make test ARGS=\"-m 'not slow'\")"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	@echo "==> ruff, mypy, import-linter"

@@ -202,10 +202,10 @@ def test_hostile_and_damaged_checkpoints(cli: CLI, tmp_path: Path, data: Path):
     (tmp_path / "bomb.ckpt").write_bytes(pickle.dumps(Bomb()))
     torch.save({"state_dict": {}, "ocrsdk": Bomb()}, tmp_path / "bomb2.ckpt")
     state = {f"model.{k}": v for k, v in DBNet().state_dict().items()}
-    good = {"state_dict": state, "ocrsdk": make_passport(DBNetConfig(), {}, {}, {})}
+    good = {"state_dict": state, "ocrsdk": make_passport(DBNetConfig(), {}, {}, {}, "fp32")}
     torch.save(good, tmp_path / "good.ckpt")
     (tmp_path / "half.ckpt").write_bytes((tmp_path / "good.ckpt").read_bytes()[:100_000])
-    torch.save({**good, "ocrsdk": make_passport(DBNetConfig(backbone="resnet18"), {}, {}, {})}, tmp_path / "other.ckpt")
+    torch.save({**good, "ocrsdk": make_passport(DBNetConfig(backbone="resnet18"), {}, {}, {}, "fp32")}, tmp_path / "other.ckpt")
     torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
     expected = {
         "bomb": "not executed",

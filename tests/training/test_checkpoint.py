@@ -18,7 +18,7 @@ from ocrsdk.training.checkpoint import AtomicCheckpointIO
 
 def content(config: DBNetConfig | None = None, claimed: DBNetConfig | None = None) -> dict:
     config = config or DBNetConfig()
-    passport = make_passport(claimed or config, {"short_side": 96}, {"threshold": 0.3}, {"seed": 1})
+    passport = make_passport(claimed or config, {"short_side": 96}, {"threshold": 0.3}, {"seed": 1}, "fp32")
     state = {f"model.{k}": v for k, v in DBNet(config).state_dict().items()}
     return {"state_dict": state, "ocrsdk": passport, "epoch": 2, "global_step": 7}
 
@@ -73,7 +73,7 @@ def test_foreign_and_future_files(tmp_path: Path):
     future = content()
     future["ocrsdk"]["format"] = 99
     torch.save(future, tmp_path / "future.ckpt")
-    with pytest.raises(CheckpointError, match="checkpoint format 99, this version reads 1"):
+    with pytest.raises(CheckpointError, match="checkpoint format 99, this version reads 2"):
         load_checkpoint(tmp_path / "future.ckpt")
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint(tmp_path / "none.ckpt")

@@ -1,0 +1,293 @@
+"""The parity gate: its statistics, its certificates, and its three outcomes with real runs of real plug-ins."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+from structlog.testing import capture_logs
+
+from ocrsdk import Settings, certificates, plugins
+from ocrsdk.assembly import binding, check_run, choose_precision
+from ocrsdk.certificates import Binding, Certificate
+from ocrsdk.precision.parity import equivalence
+from ocrsdk.precision_check import ArmRun, judge, ratios
+from tests.conftest import CLI
+from tests.test_plugins import install
+
+# ------------------------------------------------------------------------------ statistics
+
+
+@given(st.lists(st.tuples(st.floats(20, 99), st.floats(20, 99)), min_size=2, max_size=8))
+def test_the_interval_is_that_of_a_paired_t_test(pairs: list[tuple[float, float]]):
+    base, cand = (np.array(side) for side in zip(*pairs, strict=True))
+    found = equivalence(list(base), list(cand), 1.0)
+    if np.ptp(cand - base) < 1e-6:
+        assert found.low == pytest.approx(found.high, abs=1e-4)
+        return
+    want = ttest_rel(cand, base).confidence_interval(0.9)
+    assert found.low == pytest.approx(want.low, rel=1e-6, abs=1e-6)
+    assert found.high == pytest.approx(want.high, rel=1e-6, abs=1e-6)
+    tests = (ttest_rel(cand + 1, base, alternative="greater").pvalue, ttest_rel(cand - 1, base, alternative="less").pvalue)
+    if all(abs(p - 0.05) > 1e-6 for p in tests):
+        if max(tests) < 0.05:
+            assert found.outcome == "pass"
+        elif found.outcome == "pass":
+            assert found.low > 0
+    assert (found.outcome == "fail") == (found.high < -1)
+
+
+@pytest.mark.parametrize(
+    ("base", "cand", "outcome", "reason"),
+    [
+        ([90, 91, 92], [90, 91, 92], "pass", "within the margin of 1"),
+        ([90.0, 91.0, 92.0], [89.8, 91.1, 91.9], "pass", "within the margin of 1"),
+        ([90, 91, 92], [78.2, 79.3, 80.1], "fail", "all of it below -1"),
+        ([90, 91, 92], [88, 93, 92], "inconclusive", "across the margin"),
+        ([90, 91, 92], [93, 94.1, 95], "pass", "better"),
+        ([90], [90], "inconclusive", "one seed"),
+        ([0, 0, 0], [0, 0, 0], "inconclusive", "the baseline learned too little"),
+    ],
+)
+def test_outcomes(base: list[float], cand: list[float], outcome: str, reason: str):
+    found = equivalence(base, cand, 1.0)
+    assert found.outcome == outcome
+    assert reason in found.reason
+
+
+def arm_run(arm: str, seed: int, hmean: float, stopped: str = "", speed: float | None = 10.0, memory: int = 100) -> ArmRun:
+    return ArmRun(arm, arm, seed, "", hmean, speed, memory, 0, [], stopped)
+
+
+def test_a_stopped_run_fails_the_candidate_and_never_counts_for_the_baseline():
+    base = [arm_run("baseline", s, 90) for s in range(3)]
+    good = [arm_run("candidate", s, 90, speed=15.0, memory=60) for s in range(2)]
+    broken = arm_run("candidate", 2, 0, "NaN", None, 0)
+    assert judge([*base, *good, broken], 1.0).outcome == "fail"
+    assert ratios([*base, *good, broken]) == (1.5, 0.6)
+    swapped = [replace(r, arm="baseline") for r in (*good, broken)] + [replace(r, arm="candidate") for r in base]
+    assert judge(swapped, 1.0).outcome == "inconclusive"
+
+
+# ---------------------------------------------------------------------------- certificates
+
+
+def certificate(bound: Binding, **changes: object) -> Certificate:
+    made = Certificate(bound, "fp32", -0.1, -0.4, 0.2, 1.0, 3, 3, 1.8, 0.7, "2026-01-01T00:00:00+00:00")
+    return replace(made, **changes)
+
+
+BOUND = Binding("bf16", {"force": True}, {"name": "dbnet"}, "abc", "cpu AVX2", {"torch": "2.13.0"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("options", {"force": False}, "options.force: true -> false"),
+        ("model", {"name": "dbnet++"}, 'model.name: "dbnet" -> "dbnet++"'),
+        ("data", "xyz", 'data: "abc" -> "xyz"'),
+        ("device", "cuda NVIDIA", 'device: "cpu AVX2" -> "cuda NVIDIA"'),
+        ("versions", {"torch": "2.14.1"}, 'versions.torch: "2.13.0" -> "2.14.1"'),
+    ],
+)
+def test_any_difference_voids_a_certificate_and_is_named(tmp_path: Path, name: str, value: object, told: str):
+    certificates.save(tmp_path, certificate(BOUND))
+    held = certificates.read_all(tmp_path)
+    assert certificates.find(held, BOUND) == certificate(BOUND)
+    other = replace(BOUND, **{name: value})
+    assert certificates.find(held, other) is None
+    assert certificates.why_void(held, other) == told
+    certificates.save(tmp_path, certificate(BOUND, difference=0.3))
+    assert [c.difference for c in certificates.read_all(tmp_path)] == [0.3]
+
+
+def test_damaged_certificates_are_named_and_prove_nothing(tmp_path: Path):
+    path = certificates.save(tmp_path, certificate(BOUND))
+    path.write_text(path.read_text()[:-40])
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    with capture_logs() as logs:
+        assert certificates.read_all(tmp_path) == []
+    assert [entry["file"] for entry in logs] == [str(path), str(tmp_path / "other.json")]
+
+
+def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, synth_pages: Path):
+    settings = Settings(
+        precision={"strategy": "auto", "certificates": tmp_path}, trainer={"accelerator": "cpu"}, data={"root": synth_pages}
+    )
+    checked = check_run(settings, None)
+    assert choose_precision(checked, "cpu").strategy.name == "fp32"
+    cls = plugins.precision_strategy("bf16")
+    bound = binding(checked, cls(cls.check_options({"force": True}, "")), "cpu")
+    certificates.save(tmp_path, certificate(bound))
+    chosen = choose_precision(checked, "cpu")
+    assert (chosen.strategy.name, chosen.strategy.options.force) == ("bf16", True)
+    assert chosen.certificate == certificate(bound)
+    assert "1.80 times" in chosen.why
+    certificates.save(tmp_path, certificate(bound, speedup=0.9))
+    assert choose_precision(checked, "cpu").strategy.name == "fp32"
+    certificates.save(tmp_path, certificate(bound))
+    label = next((synth_pages / "train/labels").iterdir())
+    before = label.read_text()
+    try:
+        label.write_text(before + "1,1,30,1,30,12,1,12,more\n")
+        assert choose_precision(check_run(settings, None), "cpu").strategy.name == "fp32"
+    finally:
+        label.write_text(before)
+
+
+# --------------------------------------------------------------------- the gate, end to end
+
+TWIN = """
+from ocrsdk import hookimpl
+from ocrsdk.precision.base import PrecisionStrategy
+
+class Twin(PrecisionStrategy):
+    name = "twin"
+    summary = "fp32 under another name"
+    guards = "nothing"
+    def check(self, device): pass
+    def trainer_kwargs(self, device): return {"precision": "32-true"}
+
+@hookimpl
+def ocrsdk_register_precision_strategies():
+    return [Twin]
+"""
+
+BROKEN = """
+import torch
+from ocrsdk import hookimpl
+from ocrsdk.precision.base import PrecisionStrategy
+
+class Broken(PrecisionStrategy):
+    name = "broken"
+    summary = "the loss in fp16, a static scale"
+    guards = "nothing"
+    def check(self, device): pass
+    def trainer_kwargs(self, device):
+        from pytorch_lightning.plugins.precision import MixedPrecision
+        scaler = torch.amp.GradScaler(device, init_scale=65536.0, growth_factor=1.0001, backoff_factor=0.9999)
+        return {"plugins": [MixedPrecision("16-mixed", device, scaler)]}
+    def prepare(self, model):
+        from ocrsdk.losses import DBLoss, DBLossParts
+        def naive(self, prob_logits, thresh_logits, targets):
+            p, t = prob_logits.half().sigmoid(), thresh_logits.half().sigmoid()
+            y = targets.prob_map.half()
+            bce = -(y * p.log() + (1 - y) * (1 - p).log()).sum() / y.numel()
+            b = 1 / (1 + torch.exp(-50 * (p - t)))
+            total = 5 * bce + 1 - 2 * (b * y).sum() / (b.sum() + y.sum())
+            return DBLossParts(total.float(), bce.detach(), bce.detach(), bce.detach())
+        DBLoss.forward = naive
+
+@hookimpl
+def ocrsdk_register_precision_strategies():
+    return [Broken]
+"""
+
+
+def draw_blocks(folder: Path, count: int, seed: int) -> None:
+    """Pages of three dark blocks each, which a network learns to find in a minute."""
+    rng = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    for i in range(count):
+        page = np.full((160, 160, 3), 220, np.uint8) + rng.integers(0, 20, (160, 160, 3), dtype=np.uint8)
+        lines = []
+        for row in range(3):
+            x, y = int(rng.integers(5, 60)), 10 + row * 50 + int(rng.integers(0, 12))
+            w, h = int(rng.integers(50, 90)), int(rng.integers(18, 28))
+            cv2.rectangle(page, (x, y), (x + w, y + h), (20, 20, 20), -1)
+            lines.append(f"{x},{y},{x + w},{y},{x + w},{y + h},{x},{y + h},word\n")
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), page)
+        (folder / "labels" / f"{i}.txt").write_text("".join(lines))
+
+
+@pytest.mark.slow
+def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(cli: CLI, tmp_path: Path):
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "twin", TWIN)
+    install(site, "broken", BROKEN)
+    draw_blocks(tmp_path / "data/train", 12, 0)
+    draw_blocks(tmp_path / "data/val", 4, 1)
+    env = {"PYTHONPATH": str(site), "XDG_DATA_HOME": str(tmp_path / "share"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    sets = []
+    for pair in (
+        "data.image_size=160", "data.crop=128", "data.batch_size=4", "data.workers=0", "augment.scale_min=0.8",
+        "augment.scale_max=1.0", "optimizer.lr=0.02",
+    ):  # fmt: skip
+        sets += ["--set", pair]
+
+    result = cli("precision", "check", "data", "--candidate", "twin", "--seeds", "2", "--epochs", "20", "--json", *sets, env=env)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["outcome"], report["difference"], report["low"], report["high"]) == ("pass", 0, 0, 0)
+    assert report["runs"][0]["hmean"] > 10
+    assert len(report["runs"][0]["losses"]) == 60
+    assert report["runs"][0]["losses"] == report["runs"][1]["losses"]  # same seed, same order of data
+    assert report["runs"][0]["losses"] != report["runs"][2]["losses"]
+    folder = tmp_path / report["folder"]
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert cv2.imread(str(folder / "report.png")).std() > 10
+
+    held = json.loads(cli("precision", "certificates", "--json", env=env).stdout)
+    assert [c["binding"]["strategy"] for c in held] == ["twin"]
+    assert held[0]["binding"]["versions"]["ocrsdk-twin"] == "1.0"
+    train = ("train", "data", "--epochs", "1", *sets)
+    result = cli(*train, "--precision", "twin", "--run-dir", "a", env=env)
+    assert "twin is validated for this model, data and device" in result.stderr
+    assert "not validated" not in result.stderr + result.stdout
+    result = cli(*train, "--precision", "twin", "--run-dir", "b", "--set", "model.name=dbnet++", env=env)
+    assert result.stderr.count("twin is not validated for this model on this device") == 1
+    assert "ocrsdk precision check data --candidate twin" in result.stderr
+    assert 'model.name: "dbnet" -> "dbnet++"' in result.stderr
+    result = cli("train", "--resume", "a", "--precision", "fp32", "--epochs", "2", env=env)
+    assert result.returncode == 2
+    assert "was trained with precision twin, the settings say fp32" in result.stderr
+    result = cli("train", "--resume", "a", "--precision", "fp32", "--epochs", "2", "--allow-precision-change", env=env)
+    assert result.returncode == 0, result.stderr
+
+    result = cli("precision", "check", "data", "--candidate", "broken", "--seeds", "1", "--epochs", "20", *sets, env=env)
+    assert result.returncode == 1, result.stderr
+    assert "FAIL: " in result.stdout
+    assert "certificate" not in result.stdout
+
+    result = cli("precision", "check", "data", "--candidate", "twin", "--seeds", "1", "--epochs", "1", *sets, env=env)
+    assert result.returncode == 3, result.stderr
+    assert "INCONCLUSIVE: " in result.stdout
+
+
+@pytest.mark.slow
+def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
+    small = ("--set", "data.crop=64", "--set", "data.image_size=96", "--set", "data.workers=0")
+    result = cli("precision", "probe", synth_pages, "--batches", "2", "--json", *small)
+    assert result.returncode == 0, result.stderr
+    modules = json.loads(result.stdout)["modules"]
+    assert {"loss", "head.body.0.0", "backbone.stem.0"} <= {m["name"] for m in modules}
+    assert [m["headroom"] for m in modules] == sorted(m["headroom"] for m in modules)
+    assert all(m["headroom"] == pytest.approx(math.log2(65504 / m["activation"]), abs=0.01) for m in modules if m["activation"])
+    result = cli("train", synth_pages, "--epochs", "4", "--run-dir", "run", *small, "--set", "optimizer.lr=1e30", "--set",
+                 "optimizer.grad_clip=0", "--set", "optimizer.warmup=0")  # fmt: skip
+    assert result.returncode == 2
+    assert "To see it again: ocrsdk precision replay run/nonfinite-step-1.ckpt" in result.stderr
+    result = cli("precision", "replay", "run/nonfinite-step-1.ckpt")
+    assert result.returncode == 0, result.stderr
+    assert "overflow" in result.stdout
+    result = cli("precision", "replay", "run/checkpoints/last.ckpt")
+    assert result.returncode == 2
+
+
+def test_asking_for_a_choice_as_candidate_is_refused(cli: CLI, synth_pages: Path):
+    result = cli("precision", "check", synth_pages, "--candidate", "auto")
+    assert result.returncode == 2
+    assert "auto stands for a choice of strategies" in result.stderr
+    result = cli("precision", "check", synth_pages, "--candidate", "fp8")
+    assert result.returncode == 2
+    assert "no precision strategy named 'fp8'. Installed: auto, bf16, fp16-safe, fp32." in result.stderr
