@@ -64,13 +64,24 @@ def hooks() -> str:
     from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Usage, VersionInfo
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.plugin_base import Plugin
-    from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.precision.base import Certified, PrecisionStrategy, SkipsUpdates
 
     parts = []
     for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
         if name.startswith("ocrsdk_"):
             parts.append(f"## {name}\n\n```python\ndef {name}{inspect.signature(function)}: ...\n```\n\n{inspect.getdoc(function)}")
-    for cls in (Plugin, CacheBackend, CacheLocation, Usage, VersionInfo, Finding, PrecisionStrategy, LoggerFactory):
+    for cls in (
+        Plugin,
+        CacheBackend,
+        CacheLocation,
+        Usage,
+        VersionInfo,
+        Finding,
+        PrecisionStrategy,
+        SkipsUpdates,
+        Certified,
+        LoggerFactory,
+    ):
         parts.append(f"## {cls.__name__}\n\n```text\n{inspect.getdoc(cls)}\n```")
         for name, member in vars(cls).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property | classmethod)):

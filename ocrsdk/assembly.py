@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from ocrsdk.data.folder import DataReport, Progress
     from ocrsdk.data.source import SampleSource
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
-    from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.loggers.base import LoggerFactory, RunInfo
+    from ocrsdk.loggers.run_logger import RunLogger
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings import Settings
     from ocrsdk.training.module import DetectionModule
     from ocrsdk.types import Annotation
+
+
+RECORD = "jsonl"
+"""The logger that every run has; all others can be filled from it later."""
 
 
 class Split(NamedTuple):
@@ -243,15 +248,39 @@ def tell_precision(precision: Precision, data: Path | None) -> None:
 
 
 def logger_factories(settings: Settings) -> list[LoggerFactory]:
-    """The loggers that ``settings`` name, with their options checked."""
+    """The loggers that ``settings`` name, with their options checked; the record of truth comes first."""
     given = settings.logging
     for name in given.options.keys() - set(given.loggers):
         raise SettingsError(f"logging.options.{name}: {name!r} is not among logging.loggers ({', '.join(given.loggers)})")
+    if "none" in given.loggers and len(set(given.loggers)) > 1:
+        raise SettingsError(f"logging.loggers: none goes with no other logger; found {', '.join(given.loggers)}")
     factories = []
-    for name in given.loggers:
+    for name in given.loggers if given.loggers == ("none",) else dict.fromkeys((RECORD, *given.loggers)):
         cls = plugins.logger(name)
         factories.append(cls(cls.check_options(given.options.get(name, {}), f"logging.options.{name}")))
     return factories
+
+
+def build_loggers(factories: list[LoggerFactory], run: RunInfo, states: dict[str, Any]) -> RunLogger | None:
+    """The one writer of a run, over all its loggers.
+
+    Args:
+        factories: From ``logger_factories``.
+        run: The run.
+        states: Logger -> what it remembered in the checkpoint.
+
+    Raises:
+        OcrsdkError: A logger cannot work as asked.
+    """
+    from ocrsdk.loggers.run_logger import RunLogger
+
+    built: dict[str, Any] = {}
+    for factory in factories:
+        logger = factory.build(replace(run, state=states.get(factory.name, {})))
+        if logger is not None:
+            built[factory.name] = logger
+    record = built.get(RECORD)
+    return RunLogger(run.name, built, getattr(record, "rows", 0), getattr(record, "superseded", ())) if built else None
 
 
 # ------------------------------------------------------------------ cache and data

@@ -37,8 +37,10 @@ def ocrsdk_register_precision_strategies() -> list[type[PrecisionStrategy]]:
 
 @hookimpl
 def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:
-    """A JSON line per record, or nothing."""
+    """A JSON line per row, Weights & Biases, a table, or nothing."""
+    from ocrsdk.loggers.csv import CsvLoggerFactory
     from ocrsdk.loggers.jsonl import JsonlLoggerFactory
     from ocrsdk.loggers.null import NullLoggerFactory
+    from ocrsdk.loggers.wandb import WandbLoggerFactory
 
-    return [JsonlLoggerFactory, NullLoggerFactory]
+    return [JsonlLoggerFactory, WandbLoggerFactory, CsvLoggerFactory, NullLoggerFactory]

@@ -30,9 +30,23 @@ def draw_polygons(image: NDArray[np.uint8], polygons: Sequence[ArrayLike], colou
 
 def draw_page(page: PageDetections, target: Path, annotation: Annotation | None = None) -> None:
     """Write the page with its detections (green) and, if given, the annotated text (red; grey: don't care) to ``target``."""
+    write_image(target, page_picture(page, annotation))
+
+
+def page_picture(page: PageDetections, annotation: Annotation | None = None, max_side: int | None = None) -> NDArray[np.uint8]:
+    """The page with its detections (green) and, if given, the annotated text (red; grey: don't care), as (H, W, 3) uint8 RGB.
+
+    Args:
+        page: What was found.
+        annotation: What there is.
+        max_side: Shrink the picture to this longer side in pixels.
+    """
     image = read_image(page.image)
     if annotation is not None:
         for instance in annotation.instances:
             draw_polygons(image, [instance.polygon], IGNORED if instance.ignore else TRUTH, 1)
     draw_polygons(image, [d.polygon for d in page.detections], FOUND)
-    write_image(target, image)
+    if max_side is not None and max(image.shape[:2]) > max_side:
+        scale = max_side / max(image.shape[:2])
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return image

@@ -14,6 +14,7 @@
     │   │   └── CacheForeignError   the store is not ours, or newer than this code; it is left untouched
     │   └── CacheEntryError      one entry is damaged
     ├── CheckpointError          a checkpoint that is damaged, unsafe, or of another architecture
+    ├── LoggerError              a logger cannot work as asked, or has lost rows
     ├── RunFolderError           a run folder that cannot be created, written or resumed
     └── TrainingError            training cannot go on
         └── NonFiniteError       NaN or infinity in a loss or a gradient; the weights were not changed
@@ -78,6 +79,10 @@ class CacheEntryLostError(CacheEntryError):
 
 class CheckpointError(OcrsdkError):
     """A checkpoint is damaged, unsafe to load, or belongs to another model."""
+
+
+class LoggerError(OcrsdkError):
+    """A logger cannot work as asked, or has lost rows."""
 
 
 class RunFolderError(OcrsdkError):

@@ -1,16 +1,34 @@
-"""Log lines for people: structlog, imported on the first call so that ``--help`` never pays for it."""
+"""Log lines for people and for machines: structlog, imported on the first call so that ``--help`` never pays for it."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import logging
+
     from structlog.typing import FilteringBoundLogger
 
+Format = Literal["console", "json"]
 
-_pending: tuple[str, bool] | None = None
-"""What ``configure`` asked for, until a logger is needed: a command that logs nothing does not wait for structlog."""
+_SECRET = re.compile(r"api_?key|token|secret|password|authorization|credential", re.IGNORECASE)
+_LEAST_SECRET = 8
+"""Shorter values of such variables are too common to be struck out everywhere."""
+
+
+@dataclass(frozen=True)
+class _Output:
+    level: str
+    format: Format
+
+
+_output = _Output("info", "console")
+_pending = False
+"""``configure`` was called and structlog is not loaded yet: a command that logs nothing does not wait for it."""
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -18,46 +36,113 @@ def get_logger(name: str) -> FilteringBoundLogger:
     import structlog
 
     global _pending
-    if _pending is not None:
-        _configure(*_pending)
-        _pending = None
+    if _pending:
+        _pending = False
+        _configure(_output)
     logger: FilteringBoundLogger = structlog.get_logger(logger_name=name)
     return logger
 
 
-def configure(level: str = "info", json: bool = False) -> None:
+def configure(level: str = "info", format: Format = "console") -> None:
     """Set up log output on stderr. Only the CLI calls this: a library leaves logging to its host.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
-        json: One JSON object a line instead of the console form.
+        format: ``console`` for people; ``json``, one object a line, for machines.
     """
-    global _pending
-    _pending = (level, json)
+    global _pending, _output
+    _output, _pending = _Output(level, format), True
 
 
-def _configure(level: str, json: bool) -> None:
+def is_json() -> bool:
+    """Whether stderr belongs to machines: everything on it has to be a JSON line."""
+    return _output.format == "json"
+
+
+def is_quiet() -> bool:
+    """Whether only warnings and errors are wanted."""
+    return _output.level in ("warning", "error")
+
+
+def bind(**context: Any) -> None:
+    """Add columns to every later line of this process: the run, the rank, the loader worker."""
+    import structlog
+
+    structlog.contextvars.bind_contextvars(**context)
+
+
+def route_libraries() -> None:
+    """Bring ``logging`` and ``warnings`` of all libraries into the same stream; call it once they are imported."""
+    import logging
+
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.handlers = [_Router()]
+    root.setLevel(logging.INFO if _output.level == "debug" else logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):  # they bring their own handlers
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(root.level)
+
+
+def _Router() -> logging.Handler:  # noqa: N802 - a class that is made on first use
+    import logging
+
+    class Router(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage().strip()
+            if record.name == "py.warnings":  # "file:line: Category: text" and the source line below
+                text = text.splitlines()[0].split(": ", 1)[-1]
+            get_logger(record.name).log(record.levelno, text)
+
+    return Router()
+
+
+def _configure(output: _Output) -> None:
     import logging
 
     import structlog
 
+    is_json = output.format == "json"
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso" if json else "%H:%M:%S", utc=json),
+        structlog.processors.TimeStamper(fmt="iso" if is_json else "%H:%M:%S", utc=is_json),
+        strike_secrets,
     ]
-    if json:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    if is_json:
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
     else:
-        processors += [_drop_logger_name, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+        processors += [_for_people, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[output.level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
 
 
-def _drop_logger_name(_logger: Any, _method: str, event: Any) -> Any:
+def _for_people(_logger: Any, _method: str, event: Any) -> Any:
+    """What is the same on every line of a usual run is left out."""
     event.pop("logger_name", None)
+    event.pop("run", None)
+    if event.get("rank") == 0:
+        event.pop("rank")
     return event
+
+
+def strike_secrets(_logger: Any, _method: str, event: Any) -> Any:
+    """A structlog processor: values of keys that name a secret, and secrets of the environment anywhere, become ``***``."""
+    known = [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= _LEAST_SECRET]
+
+    def struck(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: struck(str(k), v) for k, v in value.items()}
+        if _SECRET.search(key) and value:
+            return "***"
+        if isinstance(value, str):
+            for secret in known:
+                value = value.replace(secret, "***")
+        return value
+
+    return {key: struck(key, value) for key, value in event.items()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+import uuid
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk import run_folder
-from ocrsdk.assembly import build_run, check_run, prepare_cache, report_problems, tell_precision
+from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems, tell_precision
 from ocrsdk.errors import CheckpointError, SettingsError, TrainingError
+from ocrsdk.logs import bind
 from ocrsdk.results import EvaluationResult, FitResult, Plan
 from ocrsdk.settings import Settings
 
@@ -33,6 +35,26 @@ class _Begun(NamedTuple):
     step: int
     """Updates made and left out."""
     precision: str
+    run_id: str
+    loggers: dict[str, Any]
+    """What each logger remembered."""
+
+
+def _environment(parts: RunParts) -> dict[str, Any]:
+    """What the run computes on, for the run folder and the loggers."""
+    from ocrsdk.environment import describe
+    from ocrsdk.training.device import device_name
+
+    precision, location = parts.precision, parts.cache.backend.location
+    return {
+        **describe(),
+        "device": device_name(parts.device),
+        "cache": {"backend": parts.cache.backend.name, "version": location.version},
+        "precision": {
+            "strategy": precision.strategy.name,
+            "certificate": precision.certificate.summary() if precision.certificate is not None else None,
+        },
+    }
 
 
 class Pipeline:
@@ -115,10 +137,7 @@ class Pipeline:
         Raises:
             OcrsdkError: Bad settings, data, plug-ins or checkpoints; before anything is written, where that can be known.
         """
-        from ocrsdk.training.trainer import build_trainer
-
         begun = self._resumable(Path(resume)) if resume is not None else None
-        checkpoint, before = (begun.path, begun.step) if begun is not None else (None, 0)
         folder = Path(resume) if resume is not None else run_folder.choose(self.settings)
         parts = self._build(data, session=folder.resolve().name)
         settings, strategy = self.settings, parts.precision.strategy
@@ -127,33 +146,49 @@ class Pipeline:
                 f"{folder}: was trained with precision {begun.precision}, the settings say {strategy.name}. Go on with "
                 f"--precision {begun.precision}, or if the change is meant: --allow-precision-change"
             )
-        if checkpoint is None:
+        if begun is None:
             run_folder.create(folder)
             run_folder.write_settings(folder, settings, self._layers)
+        with run_folder.held(folder):
+            result = self._train(parts, folder, begun)
+            run_folder.write_result(folder, result.as_dict())
+        if result.best_checkpoint is not None:
+            self._detector = Pipeline.from_checkpoint(result.best_checkpoint)._detector
+        return result
+
+    def _train(self, parts: RunParts, folder: Path, begun: _Begun | None) -> FitResult:
+        from ocrsdk.loggers.base import RunInfo
+        from ocrsdk.training.trainer import build_trainer
+
+        settings, strategy, module = self.settings, parts.precision.strategy, parts.module
+        run_id = begun.run_id if begun is not None else uuid.uuid4().hex[:8]
+        module.passport["run_id"] = run_id
+        environment = _environment(parts)
+        run_folder.write_start(folder, run_id, environment)
+        (folder / run_folder.RESULT_FILE).unlink(missing_ok=True)
         prepare_cache(parts.cache)
-        built = build_trainer(
-            settings,
-            folder,
-            strategy,
-            self._loggers(parts, folder, checkpoint),
-            parts.datamodule.val.annotations,
-            parts.cache,
-        )
-        trainer, module = built.trainer, parts.module
+        info = RunInfo(folder, settings.name, settings.model_dump(mode="json"), begun is not None, run_id, environment)
+        logger = build_loggers(parts.loggers, info, begun.loggers if begun is not None else {})
+        built = build_trainer(settings, folder, strategy, logger, parts.datamodule.val.annotations, parts.cache)
+        bind(run=folder.name, rank=built.trainer.global_rank)
+        trainer, checkpoint = built.trainer, begun.path if begun is not None else None
         start = time.monotonic()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
-            warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-            trainer.fit(module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
-        parts.cache.close()
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*does not have many workers.*")
+                warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
+                warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+                trainer.fit(module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+        finally:
+            parts.cache.close()
         signals = built.signals
+        before = begun.step if begun is not None else 0
         if module.attempted_steps == before and signals.received is None:
             raise TrainingError(
                 f"0 steps were made: {folder} is at step {before} and its limits are reached. Give it more: --epochs or --max-time"
             )
         best = built.checkpoints.best_path
-        result = FitResult(
+        return FitResult(
             run_dir=folder,
             status="stopped" if signals.received else "finished",
             epochs=trainer.current_epoch,
@@ -169,11 +204,9 @@ class Pipeline:
             skipped_steps=module.skipped_steps,
             images_per_second=built.resources.images_per_second,
             peak_memory_bytes=built.resources.peak_memory_bytes,
+            logger_problems=dict(logger.problems) if logger is not None else {},
             signal=signals.received.name if signals.received else None,
         )
-        if result.best_checkpoint is not None:
-            self._detector = Pipeline.from_checkpoint(result.best_checkpoint)._detector
-        return result
 
     def plan(self, data: Path | str | None = None) -> Plan:
         """Build everything, make one real step, and say what ``fit`` would do. Nothing is written.
@@ -242,12 +275,6 @@ class Pipeline:
         tell_precision(parts.precision, parts.settings.data.root)
         return parts
 
-    def _loggers(self, parts: RunParts, folder: Path, checkpoint: Path | None) -> list[Any]:
-        from ocrsdk.loggers.base import RunInfo
-
-        run = RunInfo(folder, self.settings.name, self.settings.model_dump(mode="json"), checkpoint is not None)
-        return [logger for factory in parts.loggers if (logger := factory.build(run)) is not None]
-
     def _resumable(self, run: Path) -> _Begun:
         """Where ``run`` stands, if these settings can go on from it."""
         from ocrsdk.models.checkpoint import read_checkpoint
@@ -258,7 +285,8 @@ class Pipeline:
         asked = {"name": self.settings.model.name, "backbone": self.settings.model.backbone}
         if passport["model"] != asked:
             raise CheckpointError(f"{path}: a checkpoint of {passport['model']}, but the settings ask for {asked}")
-        return _Begun(path, content["global_step"] + passport["skipped_steps"], passport["precision"])
+        step = content["global_step"] + passport["skipped_steps"]
+        return _Begun(path, step, passport["precision"], passport["run_id"], passport["loggers"])
 
     # ------------------------------------------------------ evaluation, inference
 

@@ -66,6 +66,8 @@ class FitResult:
     """Median over the batches, waiting for data included; None if there were too few."""
     peak_memory_bytes: int
     """Of the process; of the device if it is a GPU."""
+    logger_problems: dict[str, str] = field(default_factory=dict)
+    """Logger -> why it was switched off or what it lost; all rows are in ``metrics.jsonl`` even so."""
     signal: str | None = None
     """Name of the signal that stopped the run."""
 
@@ -87,6 +89,7 @@ class FitResult:
             "skipped_steps": self.skipped_steps,
             "images_per_second": self.images_per_second,
             "peak_memory_bytes": self.peak_memory_bytes,
+            "logger_problems": self.logger_problems,
             "signal": self.signal,
         }
 

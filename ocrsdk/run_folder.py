@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from datetime import datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import CheckpointError, RunFolderError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocrsdk.settings import Settings
     from ocrsdk.settings_sources import Layers
 
+RUNS = Path("runs")
+"""Where runs go that are given no folder."""
 SETTINGS_FILE = "settings.yaml"
+RUN_FILE = "run.json"
+"""The run's id, and when and on what it was started and gone on with."""
+RESULT_FILE = "result.json"
+"""How it ended; absent while it runs, and if it was killed."""
+LOCK_FILE = ".lock"
 
 
 def choose(settings: Settings) -> Path:
@@ -22,7 +33,7 @@ def choose(settings: Settings) -> Path:
     if settings.run_dir is not None:
         return settings.run_dir
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path("runs") / f"{stamp}-{settings.name}"
+    return RUNS / f"{stamp}-{settings.name}"
 
 
 def create(folder: Path) -> None:
@@ -61,6 +72,79 @@ def _yaml_lines(table: dict[str, Any], layers: Layers | None, prefix: str = "", 
             source = layers.source(name) if layers else "default"
             lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}  # {source}")
     return lines
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep the folder for this process while a run trains in it; a process that dies lets go of it.
+
+    Raises:
+        RunFolderError: Another process holds it.
+    """
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(f"{folder}: another process is training in it; choose another with --run-dir") from None
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is training in the folder."""
+    try:
+        with (folder / LOCK_FILE).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def write_start(folder: Path, run_id: str, environment: dict[str, Any]) -> None:
+    """Note in ``run.json`` that the run starts, or goes on, and where."""
+    path = folder / RUN_FILE
+    known = read_json(path) or {"run_id": run_id, "sessions": []}
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    _replace(path, {**known, "sessions": [*known["sessions"], {"started": started, "environment": environment}]})
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Keep in ``result.json`` how the run ended."""
+    _replace(folder / RESULT_FILE, {**result, "ended": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The document; None if there is none.
+
+    Raises:
+        RunFolderError: It is damaged.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path}: cannot be read ({error})") from error
+    return dict(document)
+
+
+def _replace(path: Path, document: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def find_last(root: Path = RUNS) -> Path:
+    """The run below ``root`` that was started last.
+
+    Raises:
+        RunFolderError: There is none.
+    """
+    runs = [path.parent for path in root.glob(f"*/{SETTINGS_FILE}")]
+    if not runs:
+        raise RunFolderError(f"{root}: no run in it")
+    return max(runs, key=lambda run: (run / SETTINGS_FILE).stat().st_mtime_ns)
 
 
 def last_checkpoint(run: Path) -> Path:

@@ -240,9 +240,11 @@ class LoggingSettings(Section):
     """Where metrics go."""
 
     loggers: Names = ("jsonl",)
-    """Loggers; see ``ocrsdk plugins list``."""
+    """Loggers; ``jsonl`` is always the first, unless ``none`` is the only one. See ``ocrsdk plugins list``."""
     every_n_steps: Annotated[int, Field(ge=1)] = 10
     """Training metrics are logged once in so many steps."""
+    images: Annotated[int, Field(ge=0)] = 4
+    """Validation pages whose predictions are logged after each validation, by loggers that take pictures."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options by logger name."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ocrsdk.cli import bench, cache, config, data, evaluate, plugins, precision, predict, train
+from ocrsdk.cli import bench, cache, config, data, evaluate, plugins, precision, predict, runs, train
 from ocrsdk.errors import OcrsdkError
 
 app = typer.Typer(
@@ -43,6 +43,8 @@ app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.add_typer(precision.app, name="precision")
+app.add_typer(runs.runs_app, name="runs")
+app.add_typer(runs.logs_app, name="logs")
 app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 app.add_typer(plugins.app, name="plugins")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import warnings
 from pathlib import Path
@@ -26,6 +25,10 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More log lines, library warnings included.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
+LogFormatOption = Annotated[
+    str, typer.Option("--log-format", metavar="FORMAT", help="console, or json: one JSON object a line on stderr, for machines.")
+]
 
 
 def load_settings(
@@ -50,21 +53,28 @@ def load_settings(
     return Settings.load_with_sources(config, overrides)
 
 
-def set_up_output(verbose: bool = False) -> None:
-    """Log lines on stderr; warnings of libraries only with ``--verbose``."""
+def set_up_output(verbose: bool = False, quiet: bool = False, log_format: str = "console") -> None:
+    """Log lines on stderr; those of libraries, and their warnings, only with ``--verbose``."""
     from ocrsdk import logs
 
-    logs.configure("debug" if verbose else "info")
+    if verbose and quiet:
+        raise SettingsError("--verbose and --quiet go ill together; choose one")
+    if log_format not in ("console", "json"):
+        raise SettingsError(f"--log-format {log_format}: expected console or json")
+    logs.configure("debug" if verbose else "warning" if quiet else "info", log_format)  # type: ignore[arg-type]
     if not verbose:
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\.")
         warnings.filterwarnings("ignore", module=r"torch\.")
 
 
-def quiet_lightning() -> None:
-    """No device table, no advice. Lightning sets its level when it is imported, so it is imported first."""
-    import pytorch_lightning
+def load_libraries() -> None:
+    """Import PyTorch and Lightning, which takes seconds, and bring what they say into our log."""
+    note("loading PyTorch")
+    import pytorch_lightning  # noqa: F401 - it sets up its log when it is imported
 
-    logging.getLogger(pytorch_lightning.__name__).setLevel(logging.WARNING)
+    from ocrsdk.logs import route_libraries
+
+    route_libraries()
 
 
 def say(text: str = "") -> None:
@@ -74,7 +84,12 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     """A line for people, on stderr, where it does not mix with results."""
-    typer.echo(text, err=True)
+    from ocrsdk import logs
+
+    if logs.is_json():
+        logs.get_logger(__name__).info(text)
+    elif not logs.is_quiet():
+        typer.echo(text, err=True)
 
 
 def print_json(document: Any) -> None:
@@ -95,7 +110,9 @@ def file_progress(label: str) -> Any:
     """A progress bar over files on a terminal, one line elsewhere; for ``Pipeline(progress=...)``."""
 
     def wrap(paths: Iterable[Path], total: int) -> Iterable[Path]:
-        if not sys.stderr.isatty():
+        from ocrsdk import logs
+
+        if not sys.stderr.isatty() or logs.is_json() or logs.is_quiet():
             note(f"{label}: {total} images")
             return paths
         from rich.console import Console

@@ -13,10 +13,10 @@ from ocrsdk.cli.common import (
     SetOption,
     VerboseOption,
     file_progress,
+    load_libraries,
     load_settings,
     note,
     print_json,
-    quiet_lightning,
     say,
     set_up_output,
     table,
@@ -44,9 +44,7 @@ def _control(
     settings, _ = load_settings(config, sets, options)
     set_up_output(verbose)
     if load:
-        note("loading PyTorch")
-        if not verbose:
-            quiet_lightning()
+        load_libraries()
     return PrecisionControl(settings, file_progress("checking"))
 
 

@@ -10,13 +10,14 @@ import typer
 from ocrsdk.cli.common import (
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     SetOption,
     VerboseOption,
     file_progress,
+    load_libraries,
     load_settings,
-    note,
     print_json,
-    quiet_lightning,
     say,
     set_up_output,
 )
@@ -55,7 +56,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: run]")] = None,
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings.")
+        Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder, or the last one, with its settings.")
     ] = None,
     allow_precision_change: Annotated[
         bool, typer.Option("--allow-precision-change", help="Resume although the run was begun under another precision.")
@@ -63,6 +64,8 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build all, make one step, show the plan, write nothing.")] = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = "console",
 ) -> None:
     """Train a detector.
 
@@ -72,6 +75,8 @@ def train(
     """
     from ocrsdk import run_folder
 
+    if resume is not None and str(resume) == "last" and not resume.exists():
+        resume = run_folder.find_last()
     if resume is not None and config is None:
         run_folder.last_checkpoint(resume)
         config = resume / run_folder.SETTINGS_FILE
@@ -97,14 +102,12 @@ def train(
             "run_dir": run_dir,
         },
     )
-    set_up_output(verbose)
+    set_up_output(verbose, quiet, log_format)
     from ocrsdk.pipeline import Pipeline
 
     pipeline = Pipeline(settings, progress=file_progress("checking"), layers=layers)
     pipeline.check()
-    note("loading PyTorch")
-    if not verbose:
-        quiet_lightning()
+    load_libraries()
     if dry_run:
         plan = pipeline.plan()
         print_json(plan.as_dict()) if json else _show_plan(plan)
@@ -139,6 +142,8 @@ def _show_result(result: FitResult) -> None:
         say(f"checkpoint     {result.best_checkpoint}")
     if result.overlays is not None:
         say(f"pictures       {result.overlays}")
+    for name, problem in result.logger_problems.items():
+        say(f"logger         {name}: {problem}; send its rows later: ocrsdk logs sync {result.run_dir} --to {name}")
     if result.skipped_steps:
         say(f"left out       {result.skipped_steps} updates with gradients that were not finite")
     if not result.validated:

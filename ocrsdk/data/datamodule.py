@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from ocrsdk.data.collate import collate
 from ocrsdk.data.dataset import EpochSampler, EvalDataset, TrainDataset
+from ocrsdk.logs import bind
 
 if TYPE_CHECKING:
     from ocrsdk.types import Batch
@@ -75,10 +76,11 @@ class DetectionDataModule(LightningDataModule):
         self.sampler.epoch, self.sampler.start = state_dict["epoch"], state_dict["offset"]
 
 
-def _start_worker(_worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """One thread each: workers share the CPUs with the training step. A signal to the group stops the run, not its workers."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    bind(worker=worker)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

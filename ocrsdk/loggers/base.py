@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ocrsdk.plugin_base import Plugin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from pytorch_lightning.loggers import Logger
+
+AXES = ("trainer/step", "epoch", "samples", "wall_time", "row")
+"""Columns of every row: batches that made an update, epochs from 0, training images seen, seconds of training, and the number of
+the row in the record of truth, from 1."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,51 @@ class RunInfo:
     """The effective settings, JSON-ready."""
     resumed: bool = False
     """True when the run goes on from a checkpoint: append, never overwrite."""
+    run_id: str = "run"
+    """Stays the same when the run is resumed."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """Versions, device, git state, cache version, precision and certificate; JSON-ready."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What the logger's ``state`` returned when the checkpoint was written; empty for a new run."""
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """A logger that has something to remember in checkpoints."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON-ready; comes back as ``RunInfo.state``. Everything logged so far must be durable when it returns."""
+
+
+@runtime_checkable
+class KnowsRows(Protocol):
+    """A logger that can tell which rows it has, so that a resumed run repeats none and misses none."""
+
+    def has_row(self, row: int) -> bool:
+        """Whether the row of this number reached it in an earlier process."""
+
+
+@runtime_checkable
+class LogsImages(Protocol):
+    """A logger that takes pictures, under the signature of Lightning's own."""
+
+    def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: Any) -> None:
+        """(H, W, 3) RGB pictures with ``caption``, a list of strings."""
 
 
 class LoggerFactory(Plugin, ABC):
-    """Builds the Lightning logger of a run. Metrics reach it through ``self.log`` alone: there is one writer."""
+    """Builds the Lightning logger of a run.
+
+    Metrics reach it through ``self.log`` alone, and through one writer, ``RunLogger``: rows come from one process, in the order in
+    which they were logged, with the columns ``AXES``. The step of a row may be lower than that of the row before it: late rows keep
+    their true position. A logger that raises is switched off and the run goes on; ``OcrsdkError`` with one line is best.
+    It may also be ``KeepsState``, ``KnowsRows`` and ``LogsImages``.
+    """
 
     @abstractmethod
     def build(self, run: RunInfo) -> Logger | None:
-        """The logger, ready for its first record; None when nothing is to be logged."""
+        """The logger, ready for its first row; None when nothing is to be logged.
+
+        Raises:
+            OcrsdkError: It cannot work as asked; the run does not start.
+        """

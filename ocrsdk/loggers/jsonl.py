@@ -1,40 +1,56 @@
-"""The logger ``jsonl``: one JSON object a line in ``metrics.jsonl`` of the run folder."""
+"""The logger ``jsonl``: one JSON object a line in ``metrics.jsonl`` of the run folder; the record of truth."""
 
 from __future__ import annotations
 
 import json
-import math
+import os
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_fabric.loggers.logger import rank_zero_experiment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 
-from ocrsdk.errors import RunFolderError
+from ocrsdk.errors import LoggerError, RunFolderError
 from ocrsdk.loggers.base import LoggerFactory, RunInfo
+from ocrsdk.loggers.rows import FILE_NAME, jsonable, parse_row
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILE_NAME = "metrics.jsonl"
+SUPERSEDED = "metrics.superseded.jsonl"
+"""Rows that were logged after the checkpoint from which a run went on."""
 
 
 class JsonlLogger(Logger):
-    """Appends ``{"step": ..., "time": ..., metric: value, ...}`` per record and flushes it.
+    """Appends ``{"step": ..., "time": ..., metric: value, ...}`` per row; each is with the system when the call returns.
 
-    JSON has no NaN or infinity: they are written as the strings ``"nan"``, ``"inf"`` and ``"-inf"``.
+    JSON has no NaN or infinity: they are written as strings, ``"nan"``, ``"inf"`` and ``"-inf"``. A row that cannot be written, on
+    a full disk for instance, is kept and tried again with the next one.
 
     Args:
-        path: The file; records are appended to what is there.
+        path: The file; rows are appended to what is there.
         name: The run's name.
+        keep: Rows to go on from; later ones are moved to ``metrics.superseded.jsonl``. None keeps all.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, keep: int | None = None) -> None:
         super().__init__()
         self.path = path
         self._name = name
-        self._file: IO[str] | None = None
+        self._pending: list[bytes] = []
+        self._warned = False
+        self.superseded: list[dict[str, Any]] = []
+        """The rows that were moved."""
+        self.rows = 0
+        """Rows in the file."""
+        try:
+            self._repair()
+            if keep is not None:
+                self._rewind(keep)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._size = os.fstat(self._fd).st_size
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
 
     @property
     def name(self) -> str:
@@ -46,16 +62,33 @@ class JsonlLogger(Logger):
         """Empty: the run folder tells runs apart."""
         return ""
 
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> IO[str]:
-        """The open file."""
-        if self._file is None:
-            try:
-                self._file = self.path.open("a", encoding="utf-8")
-            except OSError as error:
-                raise RunFolderError(f"{self.path}: cannot be written ({error.strerror})") from error
-        return self._file
+    def _repair(self) -> None:
+        """Count rows; the part of a line that a crash left is completed, so that it stays apart from the next row."""
+        if not self.path.exists():
+            return
+        content = self.path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with self.path.open("ab") as file:
+                file.write(b"\n")
+        self.rows = len(content.splitlines())
+
+    def _rewind(self, keep: int) -> None:
+        if self.rows <= keep:
+            return
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        aside = self.path.with_name(SUPERSEDED)
+        with aside.open("ab") as file:
+            file.write(b"".join(lines[keep:]))
+            file.flush()
+            os.fsync(file.fileno())
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        with partial.open("wb") as file:
+            file.write(b"".join(lines[:keep]))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+        self.superseded = [row for line in lines[keep:] if (row := parse_row(line)) is not None]
+        self.rows = keep
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -63,31 +96,63 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one record."""
+        """Append one row."""
         record: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
-        record.update((key, _jsonable(value)) for key, value in metrics.items())
-        self.experiment.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self.experiment.flush()
+        for key, value in metrics.items():
+            record[key] = jsonable(value)
+        self._pending.append(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        self._write()
+
+    def _write(self) -> bool:
+        data = b"".join(self._pending)
+        try:
+            written = os.write(self._fd, data) if data else 0
+            if written < len(data):  # a disk that is nearly full takes a part
+                os.ftruncate(self._fd, self._size)
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                from ocrsdk.logs import get_logger
+
+                get_logger(__name__).warning(
+                    "rows cannot be written; they are kept and tried again", file=str(self.path), reason=error.strerror
+                )
+            return False
+        self._size += written
+        self.rows += len(self._pending)
+        self._pending.clear()
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """The number of rows that are durable when this returns."""
+        self._write()
+        os.fsync(self._fd)
+        return {"rows": self.rows}
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Make everything durable and close the file.
 
-
-def _jsonable(value: float) -> float | str:
-    number = float(value)
-    return number if math.isfinite(number) else str(number)
+        Raises:
+            LoggerError: Rows cannot be written.
+        """
+        if self._fd < 0:
+            return
+        lost = 0 if self._write() else len(self._pending)
+        os.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        if lost:
+            raise LoggerError(f"{self.path}: {lost} rows could not be written")
 
 
 class JsonlLoggerFactory(LoggerFactory):
     """The default: durable, readable by anything, no service needed."""
 
     name = "jsonl"
-    summary = f"one JSON object a line in {FILE_NAME} of the run folder (the default)"
+    summary = f"one JSON object a line in {FILE_NAME} of the run folder (always on, unless the only logger is none)"
 
     def build(self, run: RunInfo) -> Logger:
-        """A logger that appends to the run's file."""
-        return JsonlLogger(run.folder / FILE_NAME, run.name)
+        """A logger that goes on after the rows of the checkpoint."""
+        return JsonlLogger(run.folder / FILE_NAME, run.name, run.state.get("rows") if run.resumed else None)

@@ -19,7 +19,12 @@ _PREFIX = "model."
 
 
 def make_passport(
-    model: DBNetConfig, prepare: dict[str, Any], postprocess: dict[str, Any], settings: dict[str, Any], precision: str
+    model: DBNetConfig,
+    prepare: dict[str, Any],
+    postprocess: dict[str, Any],
+    settings: dict[str, Any],
+    precision: str,
+    run_id: str = "",
 ) -> dict[str, Any]:
     """What stands in a checkpoint under ``ocrsdk``: all that inference needs besides weights, and how they came to be."""
     return {
@@ -30,6 +35,7 @@ def make_passport(
         "postprocess": postprocess,
         "settings": settings,
         "precision": precision,
+        "run_id": run_id,
     }
 
 

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 
 from ocrsdk.errors import NonFiniteError
+from ocrsdk.loggers.run_logger import RunLogger
 from ocrsdk.metrics.hmean import HmeanMetric, Score
 from ocrsdk.precision.base import SkipsUpdates
 from ocrsdk.training.optimizers import OptimizerSpec, build_optimizer, lr_factor
@@ -96,6 +97,11 @@ class DetectionModule(LightningModule):
         return self.global_step + self.skipped_steps
 
     @property
+    def last_step(self) -> int:
+        """The step under which Lightning logs validations and the end of an epoch: that of the last update, from 0."""
+        return max(0, self.attempted_steps - 1)
+
+    @property
     def skip_rate(self) -> float:
         """Share of the updates that were left out."""
         return self.skipped_steps / self.attempted_steps if self.attempted_steps else 0.0
@@ -133,8 +139,9 @@ class DetectionModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the passport, and updates left out."""
-        checkpoint["ocrsdk"] = {**self.passport, "skipped_steps": self.skipped_steps}
+        """Add the passport, updates left out, and what the loggers have to remember."""
+        loggers = self.logger.state() if isinstance(self.logger, RunLogger) else {}
+        checkpoint["ocrsdk"] = {**self.passport, "skipped_steps": self.skipped_steps, "loggers": loggers}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Updates left out go on being counted."""

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
+from ocrsdk.training.callbacks.axes import Axes
 from ocrsdk.training.callbacks.cache import CacheMonitor
 from ocrsdk.training.callbacks.checkpoints import BestAndLast
 from ocrsdk.training.callbacks.guard import NumericGuard
 from ocrsdk.training.callbacks.limits import RunLimits
 from ocrsdk.training.callbacks.overlays import Overlays
+from ocrsdk.training.callbacks.pictures import Pictures
 from ocrsdk.training.callbacks.progress import TrainingProgress
+from ocrsdk.training.callbacks.random_state import RandomState
 from ocrsdk.training.callbacks.resources import Resources
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 from ocrsdk.training.device import device_kind
@@ -22,9 +25,8 @@ from ocrsdk.training.signals import StopSignals
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytorch_lightning.loggers import Logger
-
     from ocrsdk.cache.store import SampleCache
+    from ocrsdk.loggers.run_logger import RunLogger
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings import Settings
     from ocrsdk.types import Annotation
@@ -45,7 +47,7 @@ def build_trainer(
     settings: Settings,
     run_dir: Path,
     strategy: PrecisionStrategy,
-    loggers: list[Logger],
+    logger: RunLogger | None,
     val_annotations: list[Annotation],
     cache: SampleCache,
 ) -> TrainerParts:
@@ -56,9 +58,13 @@ def build_trainer(
     signals = StopSignals(limits.request_stop)
     device = device_kind(settings.trainer.accelerator)
     resources = Resources(device)
-    callbacks: list[Callback] = [NumericGuard(run_dir), signals, limits, checkpoints, resources]
+    callbacks: list[Callback] = [
+        NumericGuard(run_dir), signals, limits, Axes(limits), RandomState(), checkpoints, resources,
+    ]  # fmt: skip
     if settings.trainer.overlays:
         callbacks.append(Overlays(run_dir / "overlays", val_annotations, checkpoints, settings.trainer.overlays))
+    if logger is not None and settings.logging.images:
+        callbacks.append(Pictures(val_annotations, settings.logging.images))
     if cache.enabled:
         callbacks.append(CacheMonitor(cache))
     callbacks.append(TrainingProgress(limits))
@@ -70,7 +76,7 @@ def build_trainer(
         max_epochs=settings.trainer.epochs,
         min_epochs=0,
         accumulate_grad_batches=accumulated_batches(settings, strategy),
-        logger=loggers or False,
+        logger=logger or False,
         callbacks=callbacks,
         plugins=plugins,
         default_root_dir=run_dir,

@@ -256,6 +256,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "cache.options": ({"lock_timeout": 9}, False),
     "logging.loggers": ("none", False),
     "logging.every_n_steps": (1, False),
+    "logging.images": (0, False),
     "logging.options": ({}, False),
     "postprocess.threshold": (0.2, False),
     "postprocess.box_threshold": (0.6, False),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class BestAndLast(Checkpoint):
     """Keeps two checkpoints.
 
-    ``last.ckpt`` is written at the end, when a run is stopped, and at the end of an epoch if the previous one is older than
-    ``every_seconds``.
+    ``last.ckpt`` is written before the first update, so that a run can go on from wherever it is killed; then whenever the one
+    before is older than ``every_seconds``, when a run is stopped, and at the end.
 
     Args:
         folder: Where they go.
@@ -42,24 +42,33 @@ class BestAndLast(Checkpoint):
         self.best_hmean, self.best_step = module.score.hmean, trainer.global_step
         trainer.save_checkpoint(self.best_path, weights_only=False)
 
-    def on_train_batch_end(self, trainer: Trainer, *_args: Any) -> None:
-        """Save at once when the run was asked to stop in the middle of an epoch."""
-        if trainer.should_stop:
-            self._save_last(trainer)
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save the state that a new run starts from."""
+        if not self.last_path.exists():
+            self._save_last(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save if the last one is old, and at once when the run was asked to stop; never between the batches of one update."""
+        module: DetectionModule = pl_module
+        if trainer.should_stop or (self._is_old() and not trainer.is_last_batch and module.ends_update(batch_idx)):
+            self._save_last(trainer, module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Save if the last one is old."""
-        if time.monotonic() - self._saved_at >= self.every_seconds:
-            self._save_last(trainer)
+        """Save if the last one is old; a validation that was due has been made."""
+        if self._is_old():
+            self._save_last(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the final state."""
-        self._save_last(trainer)
+        self._save_last(trainer, pl_module)
 
-    def _save_last(self, trainer: Trainer) -> None:
-        if trainer.global_step != self._saved_step:
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._saved_at >= self.every_seconds
+
+    def _save_last(self, trainer: Trainer, module: DetectionModule) -> None:
+        if module.attempted_steps != self._saved_step:
             trainer.save_checkpoint(self.last_path, weights_only=False)
-            self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+            self._saved_at, self._saved_step = time.monotonic(), module.attempted_steps
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""

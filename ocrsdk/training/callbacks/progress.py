@@ -11,6 +11,8 @@ from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ocrsdk import logs
+
 if TYPE_CHECKING:
     from ocrsdk.training.callbacks.limits import RunLimits
     from ocrsdk.training.module import DetectionModule
@@ -34,7 +36,7 @@ class TrainingProgress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Open the bar."""
         self._last_line = time.monotonic()
-        if self._console.is_terminal:
+        if self._console.is_terminal and not (logs.is_json() or logs.is_quiet()):
             columns = (TextColumn("training"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
             self._bar = Progress(*columns, TextColumn("{task.description}"), console=self._console)
             self._task = self._bar.add_task("", total=1.0)
@@ -48,6 +50,11 @@ class TrainingProgress(Callback):
             return
         module: DetectionModule = pl_module
         progress = min(module.progress(), 1.0)
+        if logs.is_json():
+            self._last_line = now
+            fields = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "loss": round(float(outputs["loss"]), 4)}
+            logs.get_logger(__name__).info("progress", share=round(progress, 4), **fields, seconds=round(self._limits.elapsed(), 1))
+            return
         text = f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  loss {float(outputs['loss']):.3f}"
         if len(self._recent) > 1:
             text += f"  {self._images_per_second():.1f} img/s"
@@ -67,13 +74,18 @@ class TrainingProgress(Callback):
         self._recent.clear()
         if module.score is not None and not trainer.sanity_checking:
             s = module.score
+            if logs.is_json():
+                scores = {"hmean": s.hmean, "precision": s.precision, "recall": s.recall}
+                logs.get_logger(__name__).info("validation", step=trainer.global_step, **scores)
+                return
             self._say(
                 f"validation after step {trainer.global_step}: hmean {s.hmean:.4f}  precision {s.precision:.4f}  "
                 f"recall {s.recall:.4f}"
             )
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if not logs.is_quiet():
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Close the bar."""

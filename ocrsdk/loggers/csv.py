@@ -1,0 +1,98 @@
+"""The logger ``csv``: a table in ``metrics.csv`` of the run folder."""
+
+from __future__ import annotations
+
+import csv
+import os
+from typing import TYPE_CHECKING, Any
+
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.loggers import Logger
+
+from ocrsdk.errors import RunFolderError
+from ocrsdk.loggers.base import LoggerFactory, RunInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE_NAME = "metrics.csv"
+
+
+class CsvLogger(Logger):
+    """One line a row, one column a metric; the file is rewritten when a new metric appears.
+
+    Args:
+        path: The file; a resumed run goes on in it.
+        name: The run's name.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__()
+        self.path, self._name = path, name
+        self._columns: list[str] = []
+        self._rows: set[int] = set()
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                self._rows = {int(float(row["row"])) for row in reader if row.get("row")}
+                self._columns = list(reader.fieldnames or ())
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._name
+
+    @property
+    def version(self) -> str:
+        """Empty: the run folder tells runs apart."""
+        return ""
+
+    def has_row(self, row: int) -> bool:
+        """Whether it stood in the file when the run was resumed."""
+        return row in self._rows
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the settings stand in the run folder already."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append one line."""
+        row = {"step": step, **metrics}
+        new = [key for key in row if key not in self._columns]
+        try:
+            if new:
+                self._widen(new)
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def _widen(self, new: list[str]) -> None:
+        before: list[dict[str, str]] = []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                before = list(csv.DictReader(file))
+        columns = [*self._columns, *new]
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(before)
+        partial.replace(self.path)
+        self._columns = columns
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Nothing is open."""
+
+
+class CsvLoggerFactory(LoggerFactory):
+    """For spreadsheets."""
+
+    name = "csv"
+    summary = f"a table in {FILE_NAME} of the run folder"
+
+    def build(self, run: RunInfo) -> Logger:
+        """A logger that goes on in the run's file."""
+        return CsvLogger(run.folder / FILE_NAME, run.name)

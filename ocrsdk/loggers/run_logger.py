@@ -1,0 +1,186 @@
+"""The one writer: every row of a run passes through here, to the record of truth first and to all other loggers after it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.loggers import Logger
+
+from ocrsdk.errors import LoggerError
+from ocrsdk.loggers.base import KeepsState, KnowsRows, LogsImages
+from ocrsdk.loggers.rows import jsonable
+from ocrsdk.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MEASURED = ("speed/", "memory/", "profile/", "cache/")
+"""Metrics that differ when the same work is done again."""
+
+
+class RunLogger(Logger):
+    """Numbers rows, adds the axes, and passes them on; a logger that fails is switched off with one warning.
+
+    Args:
+        name: The run's name.
+        loggers: Name -> Lightning logger; the first one is the record of truth.
+        resumed_rows: Rows that the record holds already.
+        superseded: Rows that were logged after the checkpoint from which the run goes on; the run will make them again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loggers: Mapping[str, Logger],
+        resumed_rows: int = 0,
+        superseded: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__()
+        self._name = name
+        self.loggers = dict(loggers)
+        self.axes: Callable[[], dict[str, float]] = dict
+        """Further columns of every row; set by ``callbacks.axes.Axes``."""
+        self.rows = resumed_rows
+        self.missed: dict[str, int] = {}
+        """Logger -> rows that it did not take, for loggers that were switched off."""
+        self.problems: dict[str, str] = {}
+        """Logger -> why it was switched off, or what it found missing at the end."""
+        self.seconds = 0.0
+        """Time spent here."""
+        self._repeats = deque(superseded)
+        self._pid = os.getpid()
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._name
+
+    @property
+    def version(self) -> str:
+        """Empty: the run folder tells runs apart."""
+        return ""
+
+    def active(self) -> dict[str, Logger]:
+        """The loggers that have not failed."""
+        return {name: logger for name, logger in self.loggers.items() if name not in self.missed}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """One row.
+
+        Args:
+            metrics: Name -> value.
+            step: The trainer's step; any order, any number of rows for one step.
+
+        Raises:
+            LoggerError: In a forked process: it would write into the parent's files.
+        """
+        start = time.perf_counter()
+        self._check_process()
+        repeated = bool(self._repeats) and self._is_repeated(metrics, step)
+        self.rows += 1
+        row = {**metrics, **self.axes(), "row": self.rows}
+        for number, name in enumerate(list(self.loggers)):
+            logger = self.loggers[name]
+            if name in self.missed:
+                self.missed[name] += 1
+            elif not (repeated and number > 0 and (not isinstance(logger, KnowsRows) or logger.has_row(self.rows))):
+                self._guarded(name, 1, logger.log_metrics, row, step)
+        self.seconds += time.perf_counter() - start
+
+    def _is_repeated(self, metrics: dict[str, float], step: int | None) -> bool:
+        """Whether this row was logged before, by the part of the run after the checkpoint that was lost."""
+        before = self._repeats.popleft()
+        same = before.get("step") == step and all(
+            before.get(key) == jsonable(value) for key, value in metrics.items() if not key.startswith(_MEASURED)
+        )
+        if not same:  # the run has taken another turn
+            self._repeats.clear()
+        return same
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: loggers get the settings with ``RunInfo``."""
+
+    def wants_images(self) -> bool:
+        """Whether a logger takes pictures."""
+        return any(isinstance(logger, LogsImages) for logger in self.active().values())
+
+    @rank_zero_only
+    def log_images(self, key: str, images: Sequence[NDArray[np.uint8]], captions: list[str], step: int) -> None:
+        """Pictures, for the loggers that take them.
+
+        Args:
+            key: What they show.
+            images: (H, W, 3) RGB each.
+            captions: One for each.
+            step: The trainer's step.
+        """
+        self._check_process()
+        for name, logger in self.active().items():
+            if isinstance(logger, LogsImages):
+                self._guarded(name, 0, logger.log_image, key, images, step, caption=captions)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Called by Lightning after each row."""
+        for name, logger in self.active().items():
+            self._guarded(name, 0, logger.save)
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint: what each logger remembers."""
+        return {
+            name: state
+            for name, logger in self.active().items()
+            if isinstance(logger, KeepsState) and (state := self._guarded(name, 0, logger.state)) is not None
+        }
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close all loggers, and say what they missed."""
+        if self._pid != os.getpid():
+            return
+        for name, logger in self.active().items():
+            try:
+                logger.finalize(status)
+            except Exception as error:  # noqa: BLE001 - whatever a plug-in raises must not cost the run
+                self.problems[name] = _one_line(error)
+                get_logger(__name__).warning(
+                    "a logger ended with an error", logger=name, reason=_one_line(error), remedy=self._remedy(name)
+                )
+        for name, rows in self.missed.items():
+            get_logger(__name__).warning(
+                "a logger missed rows", logger=name, rows=rows, of=self.rows, reason=self.problems[name], remedy=self._remedy(name)
+            )
+
+    def _remedy(self, name: str) -> str:
+        return "all rows are in metrics.jsonl" + f"; send them with: ocrsdk logs sync RUN --to {name}" * (
+            name != next(iter(self.loggers))
+        )
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise LoggerError("rows are logged by the process of the run alone; return values from loader workers instead")
+
+    def _guarded(self, name: str, rows: int, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises must not cost the run
+            self.missed[name] = rows
+            self.problems[name] = _one_line(error)
+            get_logger(__name__).warning(
+                "a logger failed and is switched off; the run goes on", logger=name, reason=_one_line(error)
+            )
+            return None
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
