@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from ocrsdk.data.workers import available_cpus
 
 PACKAGES = ("ocrsdk", "torch", "pytorch-lightning", "numpy", "opencv-python-headless", "wandb")
 
@@ -17,7 +18,7 @@ def describe() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": available_cpus(),
         "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
         "git": git_state(Path()),
     }

@@ -158,6 +158,7 @@ class Pipeline:
 
     def _train(self, parts: RunParts, folder: Path, begun: _Begun | None) -> FitResult:
         from ocrsdk.loggers.base import RunInfo
+        from ocrsdk.training.loader_errors import loader_error
         from ocrsdk.training.trainer import build_trainer
 
         settings, strategy, module = self.settings, parts.precision.strategy, parts.module
@@ -169,7 +170,7 @@ class Pipeline:
         prepare_cache(parts.cache)
         info = RunInfo(folder, settings.name, settings.model_dump(mode="json"), begun is not None, run_id, environment)
         logger = build_loggers(parts.loggers, info, begun.loggers if begun is not None else {})
-        built = build_trainer(settings, folder, strategy, logger, parts.datamodule.val.annotations, parts.cache)
+        built = build_trainer(settings, folder, strategy, logger, parts.datamodule, parts.cache)
         bind(run=folder.name, rank=built.trainer.global_rank)
         trainer, checkpoint = built.trainer, begun.path if begun is not None else None
         start = time.monotonic()
@@ -179,6 +180,11 @@ class Pipeline:
                 warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
                 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
                 trainer.fit(module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+        except Exception as error:
+            shown = loader_error(error, parts.datamodule)
+            if shown is None:
+                raise
+            raise shown from error
         finally:
             parts.cache.close()
         signals = built.signals
@@ -204,6 +210,7 @@ class Pipeline:
             skipped_steps=module.skipped_steps,
             images_per_second=built.resources.images_per_second,
             peak_memory_bytes=built.resources.peak_memory_bytes,
+            profile=built.profile.report.as_dict() if built.profile is not None and built.profile.report is not None else None,
             logger_problems=dict(logger.problems) if logger is not None else {},
             signal=signals.received.name if signals.received else None,
         )

@@ -66,6 +66,8 @@ class FitResult:
     """Median over the batches, waiting for data included; None if there were too few."""
     peak_memory_bytes: int
     """Of the process; of the device if it is a GPU."""
+    profile: dict[str, Any] | None = None
+    """Where the time went, if ``trainer.profile`` was set; see ``training.profile.ProfileReport``."""
     logger_problems: dict[str, str] = field(default_factory=dict)
     """Logger -> why it was switched off or what it lost; all rows are in ``metrics.jsonl`` even so."""
     signal: str | None = None
@@ -89,6 +91,7 @@ class FitResult:
             "skipped_steps": self.skipped_steps,
             "images_per_second": self.images_per_second,
             "peak_memory_bytes": self.peak_memory_bytes,
+            "profile": self.profile,
             "logger_problems": self.logger_problems,
             "signal": self.signal,
         }

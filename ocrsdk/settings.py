@@ -176,6 +176,8 @@ class TrainerSettings(Section):
     """Validations in a run, evenly spread; the last one is at the end."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device kind."""
+    profile: bool = False
+    """Time the parts of every batch, and say at the end what the run was waiting for."""
     overlays: Annotated[int, Field(ge=0)] = 8
     """Validation pages of which a picture is kept in the run folder."""
 

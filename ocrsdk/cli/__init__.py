@@ -55,7 +55,12 @@ def main() -> None:
     try:
         app()
     except OcrsdkError as error:
-        typer.echo(f"error: {error}", err=True)
+        from ocrsdk import logs
+
+        if logs.is_json():
+            logs.get_logger(__name__).error(str(error), kind=type(error).__name__)
+        else:
+            typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

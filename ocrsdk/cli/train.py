@@ -20,6 +20,7 @@ from ocrsdk.cli.common import (
     print_json,
     say,
     set_up_output,
+    table,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def train(
     allow_precision_change: Annotated[
         bool, typer.Option("--allow-precision-change", help="Resume although the run was begun under another precision.")
     ] = False,
+    profile: Annotated[
+        bool | None, typer.Option("--profile", help="Time the parts of every batch; say at the end what it waited for.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build all, make one step, show the plan, write nothing.")] = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -98,6 +102,7 @@ def train(
             "data.workers": workers,
             "seed": seed,
             "data.on_bad_sample": on_bad_sample,
+            "trainer.profile": profile,
             "name": name,
             "run_dir": run_dir,
         },
@@ -142,6 +147,17 @@ def _show_result(result: FitResult) -> None:
         say(f"checkpoint     {result.best_checkpoint}")
     if result.overlays is not None:
         say(f"pictures       {result.overlays}")
+    if result.profile is not None:
+        rows = []
+        for name, phase in result.profile["phases"].items():
+            times = [f"{phase[p]:.1f}" if phase[p] else "" for p in ("p50", "p95", "p99")]
+            rows.append((name, f"{phase['share']:.1%}", *times))
+        say()
+        say(table(rows, ("phase", "share", "p50 ms", "p95 ms", "p99 ms")))
+        memory = result.profile["memory_tree_bytes"] / 2**20
+        say(f"\n{result.profile['images_per_second']:.1f} images/s, {memory:,.0f} MiB with loader workers")
+        say(result.profile["verdict"])
+        say()
     for name, problem in result.logger_problems.items():
         say(f"logger         {name}: {problem}; send its rows later: ocrsdk logs sync {result.run_dir} --to {name}")
     if result.skipped_steps:

@@ -12,9 +12,12 @@ from torch.utils.data import DataLoader
 
 from ocrsdk.data.collate import collate
 from ocrsdk.data.dataset import EpochSampler, EvalDataset, TrainDataset
+from ocrsdk.data.work_log import WorkLog
 from ocrsdk.logs import bind
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocrsdk.types import Batch
 
 
@@ -37,6 +40,8 @@ class DetectionDataModule(LightningDataModule):
         self.train, self.val = train, val
         self.batch_size, self.workers = batch_size, workers
         self.sampler = EpochSampler(len(train), seed)
+        train.work_log = WorkLog(workers) if workers else None
+        val.work_log = WorkLog(workers) if workers else None
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of crops; the last one of an epoch may be smaller."""
@@ -45,6 +50,13 @@ class DetectionDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """One page a batch: pages differ in size."""
         return self._loader(self.val, 1)
+
+    def page_of(self, pid: int) -> Path | None:
+        """The image on which the loader process ``pid`` was working."""
+        for dataset in (self.train, self.val):
+            if dataset.work_log is not None and (index := dataset.work_log.index_of(pid)) is not None:
+                return dataset.annotations[index].image
+        return None
 
     def _loader(self, dataset: Any, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
         return DataLoader(

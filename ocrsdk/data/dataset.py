@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ocrsdk.data.preparation import Preparation
     from ocrsdk.data.source import Page
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
+    from ocrsdk.data.work_log import WorkLog
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ class TrainDataset(Dataset[Sample]):
         self.annotations = list(annotations)
         self.transform, self.targets, self.seed = transform, targets, seed
         self.source = source or SampleSource()
+        self.work_log: WorkLog | None = None
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, where: SampleIndex) -> Sample:
         annotation = self.annotations[where.index]
+        if self.work_log is not None:
+            self.work_log.note(where.index)
         rng = np.random.default_rng((self.seed, where.epoch, where.index))
         page = self.source.page(annotation, self.transform.preparation)
         prepared = [apply_matrix(polygon, page.matrix) for polygon in annotation.polygons]
@@ -79,12 +83,15 @@ class EvalDataset(Dataset[Sample]):
         self.annotations = list(annotations)
         self.transform = transform
         self.source = source or SampleSource()
+        self.work_log: WorkLog | None = None
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> Sample:
         annotation = self.annotations[index]
+        if self.work_log is not None:
+            self.work_log.note(index)
         arrays = self.source.arrays(annotation, self.transform.preparation, self.recipe, lambda page: self.make(annotation, page))
         height, width = (int(side) for side in arrays["size"])
         ends = np.cumsum(arrays["lengths"])[:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
+        _verify(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         kind = (
@@ -83,6 +85,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"it was written by ocrsdk {passport.get('ocrsdk_version')}"
         )
     return dict(content)
+
+
+def _verify(path: Path) -> None:
+    """Compare the CRC-32 that torch writes for every part of the file and does not look at itself when it loads."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
 
 
 def load_checkpoint(path: Path) -> LoadedCheckpoint:

@@ -32,8 +32,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             partial.replace(target)
             _sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
             raise CheckpointError(f"{target}: the checkpoint cannot be written ({error})") from error
+        finally:
+            partial.unlink(missing_ok=True)  # also when a second signal stops the process here
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback
+
+from ocrsdk.logs import is_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +52,9 @@ class StopSignals(Callback):
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)
         self.received = signal.Signals(number)
-        print(  # noqa: T201 - a log call is not safe inside a signal handler
-            f"\n{self.received.name}: stopping after this step and saving a checkpoint (once more: stop at once)",
-            file=sys.stderr,
-            flush=True,
-        )
+        text = f"{self.received.name}: stopping after this step and saving a checkpoint (once more: stop at once)"
+        line = json.dumps({"event": text, "level": "warning"}) if is_json() else f"\n{text}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - a log call is not safe inside a signal handler
         self._request_stop()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
+from ocrsdk.data.workers import available_cpus
 from ocrsdk.training.callbacks.axes import Axes
 from ocrsdk.training.callbacks.cache import CacheMonitor
 from ocrsdk.training.callbacks.checkpoints import BestAndLast
@@ -20,16 +21,17 @@ from ocrsdk.training.callbacks.random_state import RandomState
 from ocrsdk.training.callbacks.resources import Resources
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 from ocrsdk.training.device import device_kind
+from ocrsdk.training.profile import PhaseProfiler, Profile
 from ocrsdk.training.signals import StopSignals
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocrsdk.cache.store import SampleCache
+    from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.loggers.run_logger import RunLogger
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings import Settings
-    from ocrsdk.types import Annotation
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class TrainerParts:
     checkpoints: BestAndLast
     signals: StopSignals
     resources: Resources
+    profile: Profile | None
 
 
 def build_trainer(
@@ -48,7 +51,7 @@ def build_trainer(
     run_dir: Path,
     strategy: PrecisionStrategy,
     logger: RunLogger | None,
-    val_annotations: list[Annotation],
+    datamodule: DetectionDataModule,
     cache: SampleCache,
 ) -> TrainerParts:
     """A trainer that writes into ``run_dir`` only."""
@@ -62,12 +65,17 @@ def build_trainer(
         NumericGuard(run_dir), signals, limits, Axes(limits), RandomState(), checkpoints, resources,
     ]  # fmt: skip
     if settings.trainer.overlays:
-        callbacks.append(Overlays(run_dir / "overlays", val_annotations, checkpoints, settings.trainer.overlays))
+        callbacks.append(Overlays(run_dir / "overlays", datamodule.val.annotations, checkpoints, settings.trainer.overlays))
     if logger is not None and settings.logging.images:
-        callbacks.append(Pictures(val_annotations, settings.logging.images))
+        callbacks.append(Pictures(datamodule.val.annotations, settings.logging.images))
     if cache.enabled:
         callbacks.append(CacheMonitor(cache))
     callbacks.append(TrainingProgress(limits))
+    profile = None
+    if settings.trainer.profile:
+        profiler = PhaseProfiler(wait_for_gpu=device == "cuda")
+        profile = Profile(profiler, datamodule.train, cache, datamodule.workers, available_cpus(), device)
+        callbacks.append(profile)
     precision: dict[str, Any] = strategy.trainer_kwargs(device)
     plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]
     trainer = Trainer(
@@ -80,6 +88,7 @@ def build_trainer(
         callbacks=callbacks,
         plugins=plugins,
         default_root_dir=run_dir,
+        profiler=profile.profiler if profile is not None else None,
         log_every_n_steps=settings.logging.every_n_steps,
         num_sanity_val_steps=0,
         enable_checkpointing=True,
@@ -88,7 +97,7 @@ def build_trainer(
         use_distributed_sampler=False,
         **precision,
     )
-    return TrainerParts(trainer, limits, checkpoints, signals, resources)
+    return TrainerParts(trainer, limits, checkpoints, signals, resources, profile)
 
 
 def accumulated_batches(settings: Settings, strategy: PrecisionStrategy) -> int:

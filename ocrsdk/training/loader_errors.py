@@ -1,0 +1,39 @@
+"""What went wrong in a loader process, in one line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ocrsdk.errors import OcrsdkError, TrainingError
+
+if TYPE_CHECKING:
+    from ocrsdk.data.datamodule import DetectionDataModule
+
+_DEAD = re.compile(r"DataLoader worker \(pid\(?s?\)? (\d+)[^)]*\)(?: is killed by signal: ([^.]*))?")
+
+
+def loader_error(error: BaseException, datamodule: DetectionDataModule) -> OcrsdkError | None:
+    """The error to show instead of ``error``; None if it does not come from a loader process.
+
+    Args:
+        error: What training raised.
+        datamodule: Whose loaders it used.
+    """
+    text = str(error)
+    if isinstance(error, OcrsdkError):
+        if not text.startswith("Caught "):
+            return None
+        last = text.strip().splitlines()[-1]  # torch puts the whole traceback of the process into the message
+        return type(error)(last.partition(": ")[2] or last)
+    found = _DEAD.search(text)
+    if found is None:
+        return None
+    pid, signal = int(found[1]), found[2]
+    page = datamodule.page_of(pid)
+    where = f" while it worked on {page}" if page else ""
+    why = f"was killed ({signal.strip().lower()})" if signal else "ended unexpectedly"
+    return TrainingError(
+        f"the loader process {pid} {why}{where}. If memory ran out, use fewer --workers or a smaller data.batch_size; "
+        "checkpoints are untouched: --resume goes on"
+    )
