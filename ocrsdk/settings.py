@@ -176,6 +176,8 @@ class TrainerSettings(Section):
     """Validations in a run, evenly spread; the last one is at the end."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device kind."""
+    save_every: Duration = timedelta(seconds=120)
+    """``last.ckpt`` is written when the one before is older: the training that a kill can cost."""
     profile: bool = False
     """Time the parts of every batch, and say at the end what the run was waiting for."""
     overlays: Annotated[int, Field(ge=0)] = 8

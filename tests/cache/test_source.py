@@ -242,6 +242,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "trainer.validations": (2, False),
     "trainer.accelerator": ("cpu", False),
     "trainer.overlays": (0, False),
+    "trainer.save_every": ("5s", False),
     "trainer.profile": (True, False),
     "precision.strategy": ("fp32x", False),
     "precision.options": ({"a": 1}, False),

@@ -26,7 +26,7 @@ class BestAndLast(Checkpoint):
         every_seconds: Longest time of training that a crash may cost, in seconds.
     """
 
-    def __init__(self, folder: Path, every_seconds: float = 120.0) -> None:
+    def __init__(self, folder: Path, every_seconds: float) -> None:
         self.best_path, self.last_path = folder / "best.ckpt", folder / "last.ckpt"
         self.every_seconds = every_seconds
         self.best_hmean = -1.0

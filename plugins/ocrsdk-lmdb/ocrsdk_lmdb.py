@@ -1,0 +1,362 @@
+"""The cache backend ``lmdb``: one memory-mapped file for each version; many readers, and hits without a copy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import lmdb
+import numpy as np
+from ocrsdk import hookimpl
+from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
+from ocrsdk.cache.folder import (
+    MARKER,
+    Hold,
+    Marker,
+    VersionFolder,
+    check_root,
+    environment_error,
+    remove_version_folder,
+    version_folders,
+)
+from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FILES = frozenset({"lmdb/data.mdb", "lmdb/lock.mdb"})
+_BYTES = b"bytes"
+"""Holds the sum of the values' sizes; real keys are 64 characters long."""
+_SUM = struct.Struct("<Q")
+_PAGE = 4096
+_ROOM = 64 * 2**20
+"""Address space beyond the budget, for the tree and for pages that readers hold."""
+_MOST_VIEWS = 500
+"""Values in use at one time in one process; further ones are copied."""
+
+
+class _Environments:
+    """LMDB files open in this process: one that is opened twice loses its locks."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[lmdb.Environment, int]] = {}
+        self._pid = os.getpid()
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            for environment, _ in self._open.values():  # the parent's own locks and reader slots are not touched by this
+                environment.close()
+            self._open, self._pid = {}, os.getpid()
+
+    def open(self, path: Path, **kwargs: Any) -> lmdb.Environment:
+        self._after_fork()
+        environment, users = self._open.get(str(path), (None, 0))
+        if environment is None:
+            environment = lmdb.open(str(path), **kwargs)
+        self._open[str(path)] = (environment, users + 1)
+        return environment
+
+    def close(self, path: Path) -> None:
+        self._after_fork()
+        environment, users = self._open.pop(str(path), (None, 0))
+        if environment is not None and users > 1:
+            self._open[str(path)] = (environment, users - 1)
+        elif environment is not None:
+            environment.close()
+
+
+_environments = _Environments()
+
+
+class LmdbCache(CacheBackend):
+    """Values in LMDB; for one machine, any number of processes."""
+
+    name = "lmdb"
+    summary = "memory-mapped, for one machine: many readers, hits without a copy"
+
+    class Options(BaseModel):
+        """Options of ``lmdb``."""
+
+        model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+        durability: Literal["full", "fast"] = "full"
+        """``full`` waits for the disk at each write; ``fast`` does not, and a power cut may cost the version."""
+
+    def __init__(self, location: CacheLocation, options: BaseModel | None = None) -> None:
+        super().__init__(location, options)
+        self._folder = VersionFolder(location, self.name)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._env: lmdb.Environment | None = None
+        self._hold: Hold | None = None
+        self._pid = -1
+        self._views = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_env": None, "_hold": None, "_pid": -1, "_views": 0}
+
+    # -------------------------------------------------------------------- opening
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        path = self._folder.path
+        try:
+            yield
+        except CacheError:
+            raise
+        except (lmdb.ReadersFullError, lmdb.LockError, lmdb.DiskError, lmdb.MemoryError) as error:
+            raise CacheEnvironmentError(f"{path}: {error}") from error
+        except lmdb.Error as error:
+            if "No space left" in str(error) or "Read-only" in str(error) or "Permission" in str(error):
+                raise CacheEnvironmentError(f"{path}: {error}") from error
+            raise CacheStoreError(f"{path}: the store is damaged ({error}). Try: ocrsdk cache clear --rebuild") from error
+        except OSError as error:
+            raise environment_error(error, path) from error
+
+    def prepare(self) -> None:
+        """Create the version, and close it again."""
+        with self._errors():
+            check_root(self.location.folder)
+            self._opened(create=True)
+            self.close()
+            self._folder.settle_budget()
+            self._folder.mark_used()
+
+    def _opened(self, create: bool = False) -> lmdb.Environment:
+        if self._env is not None and self._pid == os.getpid():
+            if self._hold is not None and self._hold.still_there():
+                return self._env
+            self.close()  # cleared or removed by another process
+        self._forget()
+        path = self._folder.path
+        if create:
+            self._folder.create(lambda part: (part / "lmdb").mkdir(mode=0o700))
+        Marker.read(path)
+        inner = path / "lmdb"
+        data = inner / "data.mdb"
+        self._hold = Hold(path)
+        read_only = not os.access(inner, os.W_OK)
+        if data.exists():
+            _refuse_cut(data)
+        elif not inner.is_dir() or read_only:
+            raise CacheStoreError(f"{inner}: data.mdb is missing. Try: ocrsdk cache clear --rebuild")
+        self._env = _environments.open(
+            inner, map_size=_rounded(self.location.budget + self.location.budget // 8 + _ROOM), max_readers=4096,
+            sync=self.options.durability == "full", readonly=read_only, lock=not read_only, readahead=True, mode=0o600,
+        )  # fmt: skip
+        self._pid = os.getpid()
+        return self._env
+
+    def close(self) -> None:
+        """See the contract. Values in use keep their pages."""
+        if self._env is not None and self._pid == os.getpid():
+            if self._views == 0:
+                _environments.close(self._folder.path / "lmdb")
+            if self._hold is not None:
+                self._hold.close()
+        self._forget()
+
+    # ------------------------------------------------------------------- contract
+
+    @property
+    def read_only(self) -> bool:
+        """True if the version is there and may not be written."""
+        path = self._folder.path
+        return path.is_dir() and not os.access(path / "lmdb", os.W_OK)
+
+    def get(self, key: str) -> bytes | memoryview | None:
+        """A view of the mapped file; it, and what is made from it, keeps a read transaction open until it is let go."""
+        with self._errors():
+            if self._env is None and not self._folder.path.is_dir():
+                return None
+            try:
+                env = self._opened()
+            except CacheForeignError:
+                if self._folder.path.is_dir():
+                    raise
+                return None  # removed meanwhile
+            transaction = env.begin(buffers=True)
+            found = transaction.get(key.encode("ascii"))
+            if found is None or len(found) == 0 or self._views >= _MOST_VIEWS:
+                value = None if found is None else bytes(found)
+                transaction.abort()
+                return value
+            view = np.frombuffer(found, np.uint8)
+            self._views += 1
+            weakref.finalize(view, self._release, transaction, os.getpid())
+            return memoryview(view)
+
+    def _release(self, transaction: lmdb.Transaction, pid: int) -> None:
+        if pid == os.getpid():
+            transaction.abort()
+            self._views -= 1
+
+    def set(self, key: str, value: bytes) -> bool:
+        """See the contract."""
+        if not isinstance(value, bytes):
+            raise TypeError(f"a cache stores bytes, not {type(value).__name__}")
+        with self._errors():
+            env = self._opened(create=True)
+            if self.read_only:
+                raise CacheEnvironmentError(f"{self._folder.path}: cannot be written; it is read-only")
+            name = key.encode("ascii")
+            try:
+                with env.begin(write=True) as transaction:
+                    before = transaction.get(name)
+                    size = _total(transaction) + _cost(len(value)) - (_cost(len(before)) if before is not None else 0)
+                    if size > self.location.budget:
+                        transaction.abort()
+                        return False
+                    transaction.put(name, value)
+                    transaction.put(_BYTES, _SUM.pack(size))
+            except lmdb.MapFullError:
+                return False
+            if self._hold is None or not self._hold.still_there():
+                self.close()
+                raise CacheEnvironmentError(f"{self._folder.path}: was removed while it was being written; the value is not kept")
+            return True
+
+    def delete(self, key: str) -> bool:
+        """See the contract."""
+        with self._errors():
+            if not self._folder.path.is_dir() or self.read_only:
+                return False
+            name = key.encode("ascii")
+            with self._opened().begin(write=True) as transaction:
+                before = transaction.get(name)
+                if before is None:
+                    return False
+                transaction.delete(name)
+                transaction.put(_BYTES, _SUM.pack(max(0, _total(transaction) - _cost(len(before)))))
+                return True
+
+    def __iter__(self) -> Iterator[str]:
+        last = b""
+        while True:
+            with self._errors():
+                if not self._folder.path.is_dir():
+                    return
+                names = []
+                with self._opened().begin() as transaction, transaction.cursor() as cursor:
+                    if cursor.set_range(last + b"\0"):
+                        for name in cursor.iternext(keys=True, values=False):
+                            names.append(name)
+                            if len(names) == 1000:
+                                break
+            if not names:
+                return
+            last = names[-1]
+            yield from (name.decode("ascii") for name in names if name != _BYTES)
+
+    def usage(self) -> Usage:
+        """See the contract."""
+        with self._errors():
+            if not self._folder.path.is_dir():
+                return Usage(0, 0)
+            with self._opened().begin() as transaction:
+                entries = transaction.stat()["entries"]
+                noted = transaction.get(_BYTES) is not None
+                return Usage(entries - noted, _total(transaction))
+
+    def versions(self) -> list[VersionInfo]:
+        """See the contract."""
+        found = []
+        for path in version_folders(self._folder.base):
+            info = self._info(path)
+            if info is not None:
+                found.append(info)
+        return sorted(found, key=lambda info: -info.used)
+
+    def _info(self, path: Path) -> VersionInfo | None:
+        used, in_use = 0.0, False
+        try:
+            with Hold.alone(path) as alone:
+                in_use = not alone
+            used = (path / MARKER).stat().st_mtime
+            marker = Marker.read(path)
+            here = LmdbCache(CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget), self.options)
+            with contextlib.closing(here):
+                usage = here.usage()
+        except (CacheError, OSError) as error:
+            if not path.is_dir():
+                return None
+            damaged = isinstance(error, CacheStoreError) and not isinstance(error, CacheForeignError)
+            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error), damaged)
+        return VersionInfo(path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use)
+
+    def remove_version(self, version: str) -> None:
+        """See the contract."""
+        folder = next((path for path in version_folders(self._folder.base) if path.name == version), None)
+        if folder is None:
+            raise CacheError(f"no cache version {version!r}; see: ocrsdk cache status")
+        if version == self.location.version:
+            self.close()
+        remove_version_folder(folder, _FILES.__contains__)
+
+    def health(self, fix: bool = False) -> list[Finding]:
+        """Marker, file and tree; the values themselves are read by ``ocrsdk cache validate``."""
+        try:
+            check_root(self.location.folder)
+            Marker.read(self._folder.path)
+            with self._errors():
+                env = self._opened()
+                stale = env.reader_check()
+                found = []
+                if stale:
+                    found.append(Finding(Severity.NOTE, f"{stale} slots of killed readers", fixed=True))
+                total = 0
+                with env.begin(buffers=True) as transaction:
+                    for name, value in transaction.cursor():
+                        total += _cost(len(value)) if bytes(name) != _BYTES else 0
+                    noted = _total(transaction)
+                if total != noted and fix:
+                    with env.begin(write=True) as transaction:
+                        transaction.put(_BYTES, _SUM.pack(total))
+                if total != noted:
+                    remedy = "" if fix else "ocrsdk cache health --fix"
+                    found.append(Finding(Severity.WARNING, f"counted {noted} bytes, found {total}", remedy, fixed=fix))
+                return found
+        except (CacheEnvironmentError, CacheForeignError, OSError) as error:
+            return [Finding(Severity.ERROR, str(error))]
+        except CacheStoreError as error:
+            return [Finding(Severity.ERROR, str(error), "ocrsdk cache clear --rebuild", damaged=True)]
+
+
+def _total(transaction: lmdb.Transaction) -> int:
+    noted = transaction.get(_BYTES)
+    return int(_SUM.unpack(bytes(noted))[0]) if noted is not None else 0
+
+
+def _cost(size: int) -> int:
+    """Bytes on the disk: small values share pages, others take whole ones."""
+    return size + 80 if size < _PAGE // 2 else -(-(size + 16) // _PAGE) * _PAGE
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE
+
+
+def _refuse_cut(data: Path) -> None:
+    """A mapped file that was cut short kills the process that reads it (SIGBUS); its header tells how long it was."""
+    size = data.stat().st_size
+    with data.open("rb") as file:
+        head = file.read(2 * _PAGE)
+    last = 0
+    for page in (0, 1):
+        meta = head[page * _PAGE + 16 : page * _PAGE + 16 + 136]
+        if len(meta) == 136 and struct.unpack_from("<I", meta)[0] == 0xBEEFC0DE:
+            last = max(last, struct.unpack_from("<Q", meta, 120)[0])
+    if size and (last == 0 or (last + 1) * _PAGE > size):
+        raise CacheStoreError(f"{data}: is damaged or was cut short ({size} bytes). Try: ocrsdk cache clear --rebuild")
+
+
+@hookimpl
+def ocrsdk_register_cache_backends() -> list[type[CacheBackend]]:
+    """LMDB."""
+    return [LmdbCache]

@@ -1,0 +1,120 @@
+"""The logger ``tensorboard``: event files in the run folder."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from ocrsdk import hookimpl
+from ocrsdk.errors import LoggerError
+from ocrsdk.loggers.base import LoggerFactory, RunInfo
+from pydantic import BaseModel, ConfigDict, Field
+from pytorch_lightning.loggers import Logger
+from torch.utils.tensorboard import SummaryWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+class TensorBoardLogger(Logger):
+    """Scalars and pictures; each row under a time of its own, so that rows can be told apart.
+
+    Args:
+        folder: Where event files go; a resumed run adds one.
+        name: The run's name.
+        flush_seconds: Longest time that a row waits before it is on the disk.
+    """
+
+    def __init__(self, folder: Path, name: str, flush_seconds: int) -> None:
+        super().__init__()
+        self._name = name
+        self._writer = SummaryWriter(str(folder), flush_secs=flush_seconds)
+        self._time = 0.0
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._name
+
+    @property
+    def version(self) -> str:
+        """Empty: the run folder tells runs apart."""
+        return ""
+
+    @property
+    def experiment(self) -> SummaryWriter:
+        """The writer, for whatever this class does not do."""
+        return self._writer
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the settings are written when the logger is made."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """One event for each metric, all at one time."""
+        self._time = max(time.time(), self._time + 1e-4)
+        for key, value in metrics.items():
+            self._writer.add_scalar(key, value, step, walltime=self._time, new_style=True, double_precision=True)
+
+    @rank_zero_only
+    def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: Any) -> None:
+        """Pictures, tagged with their captions."""
+        captions = kwargs.get("caption") or [str(i) for i in range(len(images))]
+        for caption, image in zip(captions, images, strict=True):
+            self._writer.add_image(f"{key}/{caption}", image, step, dataformats="HWC")
+
+    def state(self) -> dict[str, Any]:
+        """Nothing to remember; everything is on the disk when this returns."""
+        self._writer.flush()
+        return {}
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class TensorBoardLoggerFactory(LoggerFactory):
+    """Event files that ``tensorboard --logdir runs`` shows."""
+
+    name = "tensorboard"
+    summary = "event files in the run folder, for tensorboard --logdir runs"
+
+    class Options(BaseModel):
+        """Options of ``tensorboard``."""
+
+        model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+        flush_seconds: int = Field(30, ge=1)
+        """Longest time that a row waits before it is on the disk."""
+
+    def build(self, run: RunInfo) -> Logger:
+        """A logger that adds an event file to the run's."""
+        folder = run.folder / "tensorboard"
+        try:
+            logger = TensorBoardLogger(folder, run.name, self.options.flush_seconds)
+        except OSError as error:
+            raise LoggerError(f"{folder}: cannot be written ({error.strerror})") from error
+        if not run.resumed:
+            lines = [f"    {key}: {value}" for key, value in sorted(_flat(run.settings | {"environment": run.environment}))]
+            logger.experiment.add_text("settings", "\n".join(lines), 0)
+        return logger
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return found
+
+
+@hookimpl
+def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:
+    """TensorBoard."""
+    return [TensorBoardLoggerFactory]

@@ -1,0 +1,155 @@
+"""The one writer: order, failures, resumed runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytorch_lightning.loggers import Logger
+from structlog.testing import capture_logs
+
+from ocrsdk.loggers.base import RunInfo
+from ocrsdk.loggers.jsonl import SUPERSEDED, JsonlLogger, JsonlLoggerFactory
+from ocrsdk.loggers.rows import read_rows
+from ocrsdk.loggers.run_logger import RunLogger
+
+
+class Memory(Logger):
+    name, version = "memory", ""
+
+    def __init__(self, fail_at: int | None = None, end: Exception | None = None) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, Any]]] = []
+        self.fail_at, self.end = fail_at, end
+
+    def log_hyperparams(self, *_args: Any, **_kwargs: Any) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if len(self.rows) == self.fail_at:
+            raise ConnectionResetError("the server\nhas gone")
+        self.rows.append((step, metrics))
+
+    def finalize(self, status: str) -> None:
+        if self.end is not None:
+            raise self.end
+
+
+def test_a_failing_logger_is_switched_off_once_and_told_at_the_end():
+    good, bad = Memory(), Memory(fail_at=2)
+    logger = RunLogger("r", {"record": good, "bad": bad})
+    with capture_logs() as logs:
+        for step in range(6):
+            logger.log_metrics({"a": 1.0}, step)
+        logger.finalize("success")
+    assert len(good.rows) == 6
+    assert len(bad.rows) == 2
+    assert [(entry["event"], entry.get("rows")) for entry in logs] == [
+        ("a logger failed and is switched off; the run goes on", None),
+        ("a logger missed rows", 4),
+    ]
+    assert logs[0]["reason"] == "the server"
+    assert logger.problems == {"bad": "the server"}
+
+
+def test_an_error_at_the_end_is_told_and_ends_nothing():
+    logger = RunLogger("r", {"record": Memory(), "late": Memory(end=RuntimeError("no answer"))})
+    with capture_logs() as logs:
+        logger.finalize("success")
+    assert [entry["event"] for entry in logs] == ["a logger ended with an error"]
+    assert logger.problems == {"late": "no answer"}
+
+
+def test_axes_and_row_numbers():
+    memory = Memory()
+    logger = RunLogger("r", {"m": memory}, resumed_rows=10)
+    logger.axes = lambda: {"samples": 7, "wall_time": 1.5}
+    logger.log_metrics({"a": 1.0, "epoch": 2}, 3)
+    assert memory.rows == [(3, {"a": 1.0, "epoch": 2, "samples": 7, "wall_time": 1.5, "row": 11})]
+
+
+def test_rows_after_the_checkpoint_are_set_aside_and_not_sent_twice(tmp_path: Path):
+    first = JsonlLogger(tmp_path / "metrics.jsonl", "r")
+    run = RunLogger("r", {"jsonl": first})
+    for step in range(4):
+        run.log_metrics({"train/loss": step / 2, "speed/images_per_second": 1.0}, step)
+        if step == 1:
+            state = run.state()["jsonl"]
+    assert state == {"rows": 2}
+    # the process is killed here; the run goes on from the checkpoint
+    again = JsonlLoggerFactory().build(RunInfo(tmp_path, "r", resumed=True, state=state))
+    assert isinstance(again, JsonlLogger)
+    assert [row["step"] for row in again.superseded] == [2, 3]
+    sink = Memory()
+    run = RunLogger("r", {"jsonl": again, "sink": sink}, again.rows, again.superseded)
+    for step in range(2, 6):
+        run.log_metrics({"train/loss": step / 2, "speed/images_per_second": 9.0}, step)
+    run.finalize("success")
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [row["row"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in sink.rows] == [4, 5]
+    assert len((tmp_path / SUPERSEDED).read_text().splitlines()) == 2
+
+
+def test_a_resumed_run_that_turns_elsewhere_is_sent_in_full(tmp_path: Path):
+    superseded = [{"step": 2, "train/loss": 1.0}, {"step": 3, "train/loss": 1.5}, {"step": 4, "train/loss": 2.0}]
+    record, sink = Memory(), Memory()
+    run = RunLogger("r", {"jsonl": record, "sink": sink}, 2, superseded)
+    for step, loss in ((2, 1.0), (3, 7.0), (4, 2.0)):
+        run.log_metrics({"train/loss": loss}, step)
+    assert [step for step, _ in sink.rows] == [3, 4]
+
+
+def test_a_full_disk_costs_no_row(tmp_path: Path):
+    """The file is limited to two pages; the rest is kept until there is room."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from ocrsdk.loggers.jsonl import JsonlLogger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+logger = JsonlLogger(Path("m.jsonl"), "r")
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+for step in range(500):
+    logger.log_metrics({"train/loss": step / 7}, step)
+assert Path("m.jsonl").read_bytes().endswith(b"\\n")
+early = logger.state()["rows"]
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+logger.log_metrics({"train/loss": 0.0}, 500)
+logger.finalize("success")
+print(early)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout.split()[-1]) < 400
+    assert (done.stdout + done.stderr).count("rows cannot be written; they are kept and tried again") == 1
+    rows = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(501))
+
+
+def test_half_a_line_stays_apart(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0, "a": 1.0}\n{"step": 1, "a"')
+    logger = JsonlLogger(tmp_path / "metrics.jsonl", "r")
+    logger.log_metrics({"a": 3.0}, 2)
+    logger.finalize("success")
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [0, 2]
+
+
+@pytest.mark.parametrize("step", [3, 2**62])
+def test_a_process_that_is_killed_loses_no_row(tmp_path: Path, step: int):
+    code = f"""
+import os, signal
+from pathlib import Path
+from ocrsdk.loggers.jsonl import JsonlLogger
+logger = JsonlLogger(Path("m.jsonl"), "r")
+for i in range(100):
+    logger.log_metrics({{"a": float(i)}}, {step})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, env=os.environ)
+    assert done.returncode == -9
+    assert [row["a"] for row in read_rows(tmp_path / "m.jsonl")] == [float(i) for i in range(100)]
