@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.version import __version__ as __version__
+from ocrsdk.version import api_version as api_version
 
 if TYPE_CHECKING:
     from ocrsdk.errors import OcrsdkError as OcrsdkError
@@ -22,7 +23,7 @@ _HOMES = {
     "hookimpl": "ocrsdk.hookspecs",
 }
 
-__all__ = ["OcrsdkError", "Pipeline", "Settings", "__version__", "hookimpl"]
+__all__ = ["OcrsdkError", "Pipeline", "Settings", "__version__", "api_version", "hookimpl"]
 
 
 def __getattr__(name: str) -> Any:

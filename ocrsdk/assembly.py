@@ -141,7 +141,8 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     model = DBNet(config)
     if settings.model.backbone_weights is not None:
         model.load_backbone(settings.model.backbone_weights)
-    precision.strategy.prepare(model)
+    with plugins.blamed("precision strategy", precision.strategy.name):
+        precision.strategy.prepare(model)
     page, crop = eval_transform(settings), train_transform(settings)
     source = sample_source(settings, cache if session is not None else None)
     datamodule = DetectionDataModule(
@@ -170,8 +171,10 @@ def precision_strategy(name: str, options: dict[str, Any], device: str) -> Preci
         SettingsError: An option is wrong.
     """
     cls = plugins.precision_strategy(name)
-    strategy = cls(cls.check_options(options, "precision.options"))
-    strategy.check(device)
+    given = cls.check_options(options, "precision.options")
+    with plugins.blamed("precision strategy", name):
+        strategy = cls(given)
+        strategy.check(device)
     return strategy
 
 
@@ -257,7 +260,9 @@ def logger_factories(settings: Settings) -> list[LoggerFactory]:
     factories = []
     for name in given.loggers if given.loggers == ("none",) else dict.fromkeys((RECORD, *given.loggers)):
         cls = plugins.logger(name)
-        factories.append(cls(cls.check_options(given.options.get(name, {}), f"logging.options.{name}")))
+        options = cls.check_options(given.options.get(name, {}), f"logging.options.{name}")
+        with plugins.blamed("logger", name):
+            factories.append(cls(options))
     return factories
 
 
@@ -276,7 +281,8 @@ def build_loggers(factories: list[LoggerFactory], run: RunInfo, states: dict[str
 
     built: dict[str, Any] = {}
     for factory in factories:
-        logger = factory.build(replace(run, state=states.get(factory.name, {})))
+        with plugins.blamed("logger", factory.name):
+            logger = factory.build(replace(run, state=states.get(factory.name, {})))
         if logger is not None:
             built[factory.name] = logger
     record = built.get(RECORD)
@@ -309,7 +315,8 @@ def open_cache(settings: Settings, session: str) -> SampleCache:
     manifest = given.manifest(settings.data, settings.augment, involved)
     folder = given.dir.expanduser()
     location = CacheLocation(folder, fingerprint(manifest), manifest, int(given.budget))
-    backend = cls(location, options)
+    with plugins.blamed("cache backend", cls.name):
+        backend = cls(location, options)
     counted = folder / cls.name / "stats" / location.version if backend.enabled else None
     return SampleCache(backend, Counter(counted, session))
 
@@ -361,7 +368,8 @@ def prepare_cache(cache: SampleCache) -> None:
         CacheError: The settings can never work.
     """
     try:
-        cache.backend.prepare()
+        with plugins.blamed("cache backend", cache.backend.name):
+            cache.backend.prepare()
     except (CacheStoreError, CacheEnvironmentError) as error:
         from ocrsdk.logs import get_logger
 

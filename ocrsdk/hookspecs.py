@@ -24,14 +24,25 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def ocrsdk_register_cache_backends() -> list[type[CacheBackend]]:  # type: ignore[empty-body]
-    """Called once, when a cache backend is first asked for or plug-ins are listed."""
+    """Return your cache backends: classes, not instances.
+
+    Called once, when a cache backend is first asked for or plug-ins are listed; never for ``--help``, nor when a checkpoint is
+    read. Since API version 1.
+    """
 
 
 @hookspec
 def ocrsdk_register_precision_strategies() -> list[type[PrecisionStrategy]]:  # type: ignore[empty-body]
-    """Called once, when a precision strategy is first asked for or plug-ins are listed."""
+    """Return your precision strategies: classes, not instances.
+
+    Called once, when a precision strategy is first asked for or plug-ins are listed. Import torch inside of methods: names and
+    options are checked before it is loaded. Since API version 1.
+    """
 
 
 @hookspec
 def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:  # type: ignore[empty-body]
-    """Called once, when a logger is first asked for or plug-ins are listed."""
+    """Return your logger factories: classes, not instances.
+
+    Called once, when a logger is first asked for or plug-ins are listed. Since API version 1.
+    """

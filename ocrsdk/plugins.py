@@ -13,15 +13,17 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import FunctionType
 from typing import TYPE_CHECKING, Literal, cast
 
 import pluggy
 
 from ocrsdk import hookspecs
-from ocrsdk.errors import PluginError, nearest
+from ocrsdk.errors import OcrsdkError, PluginError, nearest
+from ocrsdk.version import api_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ocrsdk.cache.base import CacheBackend
     from ocrsdk.loggers.base import LoggerFactory
@@ -49,6 +51,8 @@ class PluginRecord:
     reason: str = ""
     """Why it failed or is disabled."""
     load_ms: float = 0.0
+    changes: list[str] = field(default_factory=list)
+    """Parts of ocrsdk that its import replaced, as ``ocrsdk.losses.DBLoss.forward``; they act on everybody."""
     provides: list[tuple[Kind, str, str]] = field(default_factory=list)
     """(kind, name, summary) of each class that it registered."""
 
@@ -87,9 +91,13 @@ class Plugins:
             record.fail(f"the entry-point name {point.name!r} is taken by {twin.distribution} {twin.version}")
             return
         start = time.perf_counter()
+        before = _own_functions()
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a print at import must not spoil --json
                 module = point.load()
+            needed = getattr(module, "ocrsdk_api_version", api_version)
+            if needed != api_version:
+                raise PluginError(f"needs API version {needed} of ocrsdk, this is {api_version}")
             self._manager.register(module, point.name)
         except KeyboardInterrupt:
             raise
@@ -106,6 +114,8 @@ class Plugins:
             if unknown:
                 self._manager.unregister(name=point.name)
                 record.fail(f"implements unknown hook {unknown[0]}.{nearest(unknown[0], HOOKS.values())}")
+        now = _own_functions()
+        record.changes = sorted(name for name, function in before.items() if now.get(name) is not function)
         record.load_ms = (time.perf_counter() - start) * 1000
 
     def classes(self, kind: Kind) -> dict[str, type[Plugin]]:
@@ -118,7 +128,7 @@ class Plugins:
                 start = time.perf_counter()
                 try:
                     with contextlib.redirect_stdout(sys.stderr):
-                        classes = list(_checked(impl.function(), kind))
+                        classes = list(_checked(call(impl), kind))
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 - as above
@@ -159,6 +169,44 @@ class Plugins:
             if any(provided[:2] == (kind, name) for provided in record.provides):
                 return f"{record.distribution} {record.version}"
         return "unknown"
+
+
+def call(impl: pluggy.HookImpl, **arguments: object) -> object:
+    """Call one implementation with those of ``arguments`` that it asks for: an older plug-in does not know newer ones."""
+    return impl.function(*(arguments[name] for name in impl.argnames))
+
+
+def _own_functions() -> dict[str, object]:
+    """Name -> function of everything loaded of ocrsdk; a plug-in that replaces one changes it for everybody."""
+    found: dict[str, object] = {}
+    for name, module in list(sys.modules.items()):
+        if not name.startswith("ocrsdk.") or module is None:
+            continue
+        for attribute, value in list(vars(module).items()):
+            if isinstance(value, FunctionType) and value.__module__ == name:
+                found[f"{name}.{attribute}"] = value
+            elif isinstance(value, type) and value.__module__ == name:
+                members = vars(value).items()
+                found.update((f"{name}.{attribute}.{m}", f) for m, f in members if isinstance(f, FunctionType))
+    return found
+
+
+@contextlib.contextmanager
+def blamed(kind: Kind, name: str) -> Iterator[None]:
+    """What a plug-in raises inside becomes an error that names it and its package; errors of ours pass.
+
+    Raises:
+        PluginError: The plug-in failed.
+    """
+    try:
+        yield
+    except (OcrsdkError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        package = installed().distribution(kind, name)
+        raise PluginError(
+            f"the {kind} {name!r} of {package} failed: {_reason(error)}. Report it to its authors; to do without it choose another"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:

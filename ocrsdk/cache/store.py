@@ -14,7 +14,7 @@ from ocrsdk.errors import CacheEntryError, CacheEntryLostError, CacheError
 from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ocrsdk.cache.base import CacheBackend
 
@@ -71,7 +71,7 @@ class SampleCache:
 
     def _get(self, key: EntryKey) -> tuple[str, Lookup]:
         try:
-            value = self.backend.get(key.digest)
+            value = self._call(self.backend.get, key.digest)
             if value is not None:
                 body = unpack(key.digest, value)
                 self._failures = 0
@@ -110,7 +110,7 @@ class SampleCache:
         Raises:
             CacheError: It cannot be read.
         """
-        value = self.backend.get(key.origin_digest)
+        value = self._call(self.backend.get, key.origin_digest)
         if value is None:
             return None
         parts: Mapping[str, Any] = json.loads(bytes(unpack(key.origin_digest, value)))["parts"]
@@ -138,11 +138,11 @@ class SampleCache:
             return False
         try:
             if before is not None and before != key.parts and "path" in before.get("source", {}):
-                self.backend.delete(EntryKey(key.origin, before).digest)
-            kept = self.backend.set(key.digest, pack(key.digest, value))
+                self._call(self.backend.delete, EntryKey(key.origin, before).digest)
+            kept: bool = self._call(self.backend.set, key.digest, pack(key.digest, value))
             if before != key.parts:
                 note = json.dumps({"origin": key.origin, "parts": key.parts}, separators=(",", ":")).encode("ascii")
-                self.backend.set(key.origin_digest, pack(key.origin_digest, note))
+                self._call(self.backend.set, key.origin_digest, pack(key.origin_digest, note))
             self._failures = 0
         except CacheError as error:
             self._fail("write", error)
@@ -159,9 +159,19 @@ class SampleCache:
         """Go on without the cache."""
         self._failures = FAILURES_BEFORE_OFF
 
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """A method of the backend; what a third party's may raise against the contract costs the cache, not the run."""
+        try:
+            return method(*arguments)
+        except CacheError:
+            raise
+        except Exception as error:
+            name = self.backend.name
+            raise CacheError(f"the cache backend {name!r} failed in {method.__name__}: {type(error).__name__}: {error}") from error
+
     def _try_quarantine(self, digest: str) -> None:
         try:
-            self.backend.quarantine(digest)
+            self._call(self.backend.quarantine, digest)
         except CacheError as error:
             self._fail("write", error)
 

@@ -30,7 +30,7 @@ def show(config: ConfigOption = None, sets: SetOption = None, json: JsonOption =
 
 @app.command()
 def schema() -> None:
-    """The JSON schema of the settings, for editors and other programs."""
-    from ocrsdk.settings import Settings
+    """The JSON schema of the settings, options of the installed plug-ins included, for editors and other programs."""
+    from ocrsdk.plugin_tools import settings_schema
 
-    print_json(Settings.model_json_schema())
+    print_json(settings_schema())

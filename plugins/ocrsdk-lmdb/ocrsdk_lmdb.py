@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lmdb
 import numpy as np
+from pydantic import BaseModel, ConfigDict
+
 from ocrsdk import hookimpl
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.cache.folder import (
@@ -23,7 +25,6 @@ from ocrsdk.cache.folder import (
     version_folders,
 )
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
-from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,20 +6,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from pydantic import BaseModel, ConfigDict
+from pytorch_lightning.loggers import Logger
+
 from ocrsdk import hookimpl
 from ocrsdk.errors import LoggerError
 from ocrsdk.loggers.base import LoggerFactory, RunInfo
-from pydantic import BaseModel, ConfigDict
-from pytorch_lightning.loggers import Logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 _MOST_PARAMS = 100
@@ -120,7 +121,9 @@ class MlflowLoggerFactory(LoggerFactory):
         """
         import os
 
-        uri = self.options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (run.folder.resolve().parent / "mlruns").as_uri()
+        uri = (
+            self.options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (run.folder.resolve().parent / "mlruns").as_uri()
+        )
         if uri.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         try:
@@ -130,7 +133,9 @@ class MlflowLoggerFactory(LoggerFactory):
                 experiment = client.get_experiment_by_name(self.options.experiment)
                 number = experiment.experiment_id if experiment else client.create_experiment(self.options.experiment)
                 tags = {"ocrsdk.run_id": run.run_id} | {f"ocrsdk.{key}": str(value) for key, value in run.environment.items()}
-                earlier = client.search_runs([number], f"tags.`ocrsdk.run_id` = '{run.run_id}'", max_results=1) if run.resumed else []
+                earlier = (
+                    client.search_runs([number], f"tags.`ocrsdk.run_id` = '{run.run_id}'", max_results=1) if run.resumed else []
+                )
                 known = earlier[0].info.run_id if earlier else client.create_run(number, tags=tags, run_name=run.name).info.run_id
                 params = [Param(key, str(value)[:6000]) for key, value in _flat(run.settings)]
                 for start in range(0, len(params), _MOST_PARAMS):

@@ -1,18 +1,19 @@
 """The precision strategy ``bf16-stochastic``: weights in bfloat16, updated with stochastic rounding.
 
-A bf16 weight has 8 bits of mantissa, so an update below 1/256 of it is lost when it is rounded to the nearest; small updates then add up to
-nothing. Rounded up or down at random, in proportion to the distance, they are right on average (Gupta et al. 2015, "Deep learning with
-limited numerical precision"; Zamirai et al. 2020, "Revisiting BFloat16 training").
+A bf16 weight has 8 bits of mantissa, so an update below 1/256 of it is lost when it is rounded to the nearest; small updates then
+add up to nothing. Rounded up or down at random, in proportion to the distance, they are right on average (Gupta et al. 2015, "Deep
+learning with limited numerical precision"; Zamirai et al. 2020, "Revisiting BFloat16 training").
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import BaseModel, ConfigDict
+
 from ocrsdk import hookimpl
 from ocrsdk.errors import PluginError
 from ocrsdk.precision.base import PrecisionStrategy
-from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from ocrsdk import hookimpl
-from ocrsdk.errors import LoggerError
-from ocrsdk.loggers.base import LoggerFactory, RunInfo
 from pydantic import BaseModel, ConfigDict, Field
 from pytorch_lightning.loggers import Logger
 from torch.utils.tensorboard import SummaryWriter
+
+from ocrsdk import hookimpl
+from ocrsdk.errors import LoggerError
+from ocrsdk.loggers.base import LoggerFactory, RunInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
 

@@ -9,10 +9,11 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import valkey
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
 from ocrsdk import hookimpl
 from ocrsdk.cache.base import KEY, CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,7 +218,9 @@ class ValkeyCache(CacheBackend):
                 policy = client.info("memory").get("maxmemory_policy", "noeviction")
                 if policy != "noeviction":
                     found.append(
-                        Finding(Severity.WARNING, f"the server may evict values ({policy})", "CONFIG SET maxmemory-policy noeviction")
+                        Finding(
+                            Severity.WARNING, f"the server may evict values ({policy})", "CONFIG SET maxmemory-policy noeviction"
+                        )
                     )
                 keys = list(self)
                 size = sum(self._sizes(client, keys))

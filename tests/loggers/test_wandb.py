@@ -222,7 +222,8 @@ def test_f39_online_without_key_or_server_is_said_at_once(tmp_path: Path, monkey
     with pytest.raises(LoggerError, match=r"mode is online, but there is no API key; log in with: wandb login, or go on without"):
         online.build(RunInfo(tmp_path, "r"))
     code = (
-        "from pathlib import Path\nfrom ocrsdk.loggers.base import RunInfo\nfrom ocrsdk.loggers.wandb import WandbLoggerFactory as F\n"
+        "from pathlib import Path\nfrom ocrsdk.loggers.base import RunInfo\n"
+        "from ocrsdk.loggers.wandb import WandbLoggerFactory as F\n"
         "from ocrsdk.errors import LoggerError\n"
         "try:\n    F(F.Options(mode='online')).build(RunInfo(Path('.'), 'r'))\nexcept LoggerError as error:\n    print(error)\n"
         "F().build(RunInfo(Path('.'), 'r')).finalize('success')\n"

@@ -6,11 +6,11 @@ import gc
 from pathlib import Path
 
 import pytest
+
 from ocrsdk.cache.base import CacheLocation, Severity
 from ocrsdk.cache.versioning import fingerprint
 from ocrsdk.errors import CacheError, CacheStoreError
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
-
 from ocrsdk_lmdb import LmdbCache
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+
 from ocrsdk.errors import LoggerError
 from ocrsdk.loggers.base import RunInfo
 from ocrsdk.testing.loggers import LoggerSuite
-
 from ocrsdk_mlflow import MlflowLoggerFactory
 
 

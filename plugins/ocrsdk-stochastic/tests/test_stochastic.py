@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ocrsdk.testing.precision import PrecisionStrategySuite, batches, loader, small_module, small_trainer
 
+from ocrsdk.testing.precision import PrecisionStrategySuite, batches, loader, small_module, small_trainer
 from ocrsdk_stochastic import Bf16Stochastic, round_stochastically
 
 

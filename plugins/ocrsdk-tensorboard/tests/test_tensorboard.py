@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ocrsdk.errors import LoggerError
-from ocrsdk.loggers.base import RunInfo
-from ocrsdk.testing.loggers import LoggerSuite
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util.tensor_util import make_ndarray
 
+from ocrsdk.errors import LoggerError
+from ocrsdk.loggers.base import RunInfo
+from ocrsdk.testing.loggers import LoggerSuite
 from ocrsdk_tensorboard import TensorBoardLoggerFactory
 
 
@@ -35,7 +35,9 @@ class TestTensorBoard(LoggerSuite):
 def test_settings_and_pictures(tmp_path: Path):
     import numpy as np
 
-    logger = TensorBoardLoggerFactory().build(RunInfo(tmp_path, "r", {"data": {"crop": 64}}, environment={"git": {"commit": "c0ffee"}}))
+    logger = TensorBoardLoggerFactory().build(
+        RunInfo(tmp_path, "r", {"data": {"crop": 64}}, environment={"git": {"commit": "c0ffee"}})
+    )
     logger.log_image("val/pages", [np.zeros((8, 8, 3), np.uint8)], 3, caption=["a.jpg"])
     logger.finalize("success")
     tags = {value.tag: str(value) for event in events(tmp_path) for value in event.summary.value}

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Severity
 from ocrsdk.cache.versioning import fingerprint
 from ocrsdk.errors import CacheEnvironmentError, CacheError
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
-
 from ocrsdk_valkey import ValkeyCache
 
 SERVER = shutil.which("valkey-server") or shutil.which("redis-server")
