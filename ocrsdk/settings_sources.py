@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -87,12 +88,22 @@ def read_layers(
                     f"environment variable {variable} is no setting.{nearest(variable, [*names, *RESERVED])} "
                     "All settings: ocrsdk config show"
                 )
-            layers.environment[name] = value
+            layers.environment[name] = _parsed(name, value, variable)
             layers.places[name] = variable
     for name, value in overrides.items():
-        layers.overrides[_known(name, known, "command line")] = value
+        layers.overrides[_known(name, known, "command line")] = _parsed(name, value, "command line")
         layers.places[name] = "command line"
     return layers
+
+
+def _parsed(name: str, value: Any, place: str) -> Any:
+    """Text from outside of files: options of plug-ins may be given as JSON, tables and lists among them."""
+    if not (isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and "options" in name.split(".")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise SettingsError(f"{place}: {name} = {value!r}: looks like JSON and is none ({error})") from None
 
 
 def _is_known(name: str, known: list[str]) -> bool:
