@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk import plugins
 from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, PluginError, SettingsError
-from ocrsdk.settings import LoggingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,8 +91,7 @@ def check_run(settings: Settings, data: Path | str | None, progress: Progress | 
     open_cache(settings, "check")
     check_codec(settings.cache.compress)
     plugins.precision_strategy(settings.precision.strategy)
-    if settings.logging != LoggingSettings():  # asking for loggers loads PyTorch, and the defaults are known to be there
-        logger_factories(settings)
+    logger_factories(settings)
     choose_workers(settings.data.workers)
     if settings.augment.scale_min > settings.augment.scale_max:
         raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")

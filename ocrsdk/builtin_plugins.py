@@ -38,9 +38,6 @@ def ocrsdk_register_precision_strategies() -> list[type[PrecisionStrategy]]:
 @hookimpl
 def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:
     """A JSON line per row, Weights & Biases, a table, or nothing."""
-    from ocrsdk.loggers.csv import CsvLoggerFactory
-    from ocrsdk.loggers.jsonl import JsonlLoggerFactory
-    from ocrsdk.loggers.null import NullLoggerFactory
-    from ocrsdk.loggers.wandb import WandbLoggerFactory
+    from ocrsdk.loggers.factories import CsvLoggerFactory, JsonlLoggerFactory, NullLoggerFactory, WandbLoggerFactory
 
     return [JsonlLoggerFactory, WandbLoggerFactory, CsvLoggerFactory, NullLoggerFactory]

@@ -64,7 +64,7 @@ def cli(tmp_path: Path) -> CLI:
     """Runs ``ocrsdk`` as a subprocess in an empty folder."""
 
     def run(*args: str | Path, env: dict[str, str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCRSDK_", "WANDB_"))}
         return subprocess.run(
             [sys.executable, "-m", "ocrsdk", *map(str, args)],
             capture_output=True,

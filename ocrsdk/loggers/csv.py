@@ -10,12 +10,9 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import RunFolderError
-from ocrsdk.loggers.base import LoggerFactory, RunInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-FILE_NAME = "metrics.csv"
 
 
 class CsvLogger(Logger):
@@ -85,14 +82,3 @@ class CsvLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Nothing is open."""
-
-
-class CsvLoggerFactory(LoggerFactory):
-    """For spreadsheets."""
-
-    name = "csv"
-    summary = f"a table in {FILE_NAME} of the run folder"
-
-    def build(self, run: RunInfo) -> Logger:
-        """A logger that goes on in the run's file."""
-        return CsvLogger(run.folder / FILE_NAME, run.name)

@@ -11,8 +11,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import LoggerError, RunFolderError
-from ocrsdk.loggers.base import LoggerFactory, RunInfo
-from ocrsdk.loggers.rows import FILE_NAME, jsonable, parse_row
+from ocrsdk.loggers.rows import jsonable, parse_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,14 +144,3 @@ class JsonlLogger(Logger):
         self._fd = -1
         if lost:
             raise LoggerError(f"{self.path}: {lost} rows could not be written")
-
-
-class JsonlLoggerFactory(LoggerFactory):
-    """The default: durable, readable by anything, no service needed."""
-
-    name = "jsonl"
-    summary = f"one JSON object a line in {FILE_NAME} of the run folder (always on, unless the only logger is none)"
-
-    def build(self, run: RunInfo) -> Logger:
-        """A logger that goes on after the rows of the checkpoint."""
-        return JsonlLogger(run.folder / FILE_NAME, run.name, run.state.get("rows") if run.resumed else None)

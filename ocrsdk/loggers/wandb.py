@@ -10,15 +10,14 @@ import netrc
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pydantic import BaseModel, ConfigDict
 from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import LoggerError
-from ocrsdk.loggers.base import AXES, LoggerFactory, RunInfo
+from ocrsdk.loggers.base import AXES, RunInfo
 from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from ocrsdk.loggers.factories import WandbLoggerFactory
 
 _CONNECT_TIMEOUT = 0.8
 """Seconds that the server gets to answer before the run goes on offline."""
@@ -113,63 +114,37 @@ class WandbLogger(Logger):
             raise LoggerError(f"W&B accepted {self._logged} rows and wrote {written} of them into {self.folder}")
 
 
-class WandbLoggerFactory(LoggerFactory):
-    """Weights & Biases, online with a key, else offline."""
+def start(options: WandbLoggerFactory.Options, run: RunInfo) -> WandbLogger:
+    """Make or resume the W&B run.
 
-    name = "wandb"
-    summary = "Weights & Biases; offline where there is no key"
+    Raises:
+        LoggerError: It cannot be reached or written as asked.
+    """
+    import wandb
 
-    class Options(BaseModel):
-        """Options of ``wandb``; they win over the client's own ``WANDB_*`` variables."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-        mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-        """``auto``: ``WANDB_MODE`` if set; else online if there is a key and the server answers, offline otherwise."""
-        project: str = "ocrsdk"
-        """Project."""
-        entity: str | None = None
-        """User or team."""
-        name: str | None = None
-        """Name of the run; that of the run folder by default."""
-        id: str | None = None
-        """Id of the run; that of the run folder by default, and kept by a resume."""
-        tags: tuple[str, ...] = ()
-        """Tags."""
-
-    def build(self, run: RunInfo) -> Logger:
-        """Make or resume the W&B run.
-
-        Raises:
-            LoggerError: It cannot be reached or written as asked.
-        """
-        import wandb
-        from wandb.errors import Error
-
-        options = self.options
-        mode: Any = _mode(options.mode)
-        folder = run.folder / "wandb"
-        if mode != "disabled":
-            _check_writable(folder)  # else the client writes into the temporary folder
-        settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=20)
-        try:
-            made = wandb.init(
-                dir=run.folder, project=options.project, entity=options.entity, name=options.name or run.folder.name,
-                id=run.state.get("id") or options.id or run.run_id, resume="allow" if mode == "online" else None, mode=mode,
-                tags=list(options.tags) or None, settings=settings,
-                config={"settings": run.settings, "environment": run.environment},
-            )  # fmt: skip
-        except (Error, OSError) as error:
-            raise LoggerError(f"W&B cannot be started ({error}); try --set logging.options.wandb.mode=offline") from error
-        if mode == "disabled":
-            return WandbLogger(made)
-        files = Path(made.settings.sync_dir)
-        if folder.resolve() not in files.resolve().parents:
-            made.finish(exit_code=1)
-            raise LoggerError(f"W&B would write into {files} instead of {folder}; is the folder writable?")
-        if mode == "offline":
-            get_logger(__name__).info("W&B is offline", folder=str(files), to_send=f"wandb sync {files}")
-        return WandbLogger(made, _present(folder, made.id, files), files)
+    mode: Any = _mode(options.mode)
+    folder = run.folder / "wandb"
+    if mode != "disabled":
+        _check_writable(folder)  # else the client writes into the temporary folder
+    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=20)
+    try:
+        made = wandb.init(
+            dir=run.folder, project=options.project, entity=options.entity, name=options.name or run.folder.name,
+            id=run.state.get("id") or options.id or run.run_id, resume="allow" if mode == "online" else None, mode=mode,
+            tags=list(options.tags) or None, settings=settings,
+            config={"settings": run.settings, "environment": run.environment},
+        )  # fmt: skip
+    except Exception as error:  # the client raises many kinds
+        raise LoggerError(f"W&B cannot be started ({error}); try --set logging.options.wandb.mode=offline") from error
+    if mode == "disabled":
+        return WandbLogger(made)
+    files = Path(made.settings.sync_dir)
+    if folder.resolve() not in files.resolve().parents:
+        made.finish(exit_code=1)
+        raise LoggerError(f"W&B would write into {files} instead of {folder}; is the folder writable?")
+    if mode == "offline":
+        get_logger(__name__).info("W&B is offline", folder=str(files), to_send=f"wandb sync {files}")
+    return WandbLogger(made, _present(folder, made.id, files), files)
 
 
 def _present(folder: Path, run_id: str, own: Path) -> dict[int, int]:

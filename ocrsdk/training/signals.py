@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+_PATIENCE = 5.0
+"""Seconds after the second signal."""
 
 
 class StopSignals(Callback):
@@ -52,6 +57,10 @@ class StopSignals(Callback):
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
+            # An exception may get lost in the compiled code that it interrupts: then the process ends a little later all the same.
+            last = threading.Timer(_PATIENCE, os._exit, (128 + number,))
+            last.daemon = True
+            last.start()
             raise SystemExit(128 + number)
         self.received = signal.Signals(number)
         text = f"{self.received.name}: stopping after this step and saving a checkpoint (once more: stop at once)"

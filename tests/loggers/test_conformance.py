@@ -7,10 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ocrsdk.loggers.csv import CsvLoggerFactory
-from ocrsdk.loggers.jsonl import JsonlLoggerFactory
-from ocrsdk.loggers.null import NullLoggerFactory
-from ocrsdk.loggers.wandb import WandbLoggerFactory
+from ocrsdk.loggers.factories import CsvLoggerFactory, JsonlLoggerFactory, NullLoggerFactory, WandbLoggerFactory
 from ocrsdk.loggers.wandb_file import read_history
 from ocrsdk.testing.loggers import LoggerSuite
 

@@ -9,7 +9,8 @@ import pytest
 
 from ocrsdk.errors import RunFolderError
 from ocrsdk.loggers.base import RunInfo
-from ocrsdk.loggers.jsonl import JsonlLogger, JsonlLoggerFactory
+from ocrsdk.loggers.factories import JsonlLoggerFactory
+from ocrsdk.loggers.jsonl import JsonlLogger
 
 
 def strict(text: str) -> list[dict]:

@@ -14,7 +14,8 @@ from pytorch_lightning.loggers import Logger
 from structlog.testing import capture_logs
 
 from ocrsdk.loggers.base import RunInfo
-from ocrsdk.loggers.jsonl import SUPERSEDED, JsonlLogger, JsonlLoggerFactory
+from ocrsdk.loggers.factories import JsonlLoggerFactory
+from ocrsdk.loggers.jsonl import SUPERSEDED, JsonlLogger
 from ocrsdk.loggers.rows import read_rows
 from ocrsdk.loggers.run_logger import RunLogger
 
