@@ -275,6 +275,7 @@ def build_loggers(factories: list[LoggerFactory], run: RunInfo, states: dict[str
     Raises:
         OcrsdkError: A logger cannot work as asked.
     """
+    from ocrsdk.loggers.rows import FILE_NAME, read_rows
     from ocrsdk.loggers.run_logger import RunLogger
 
     built: dict[str, Any] = {}
@@ -284,7 +285,12 @@ def build_loggers(factories: list[LoggerFactory], run: RunInfo, states: dict[str
         if logger is not None:
             built[factory.name] = logger
     record = built.get(RECORD)
-    return RunLogger(run.name, built, getattr(record, "rows", 0), getattr(record, "superseded", ())) if built else None
+    if record is None:
+        return None
+    logger = RunLogger(run.name, built, record.rows, record.superseded)
+    if run.resumed:
+        logger.send_missing(read_rows(run.folder / FILE_NAME))
+    return logger
 
 
 # ------------------------------------------------------------------ cache and data

@@ -118,7 +118,7 @@ def probe(
     """Run real batches forward and backward: which module comes how close to 65504, the limit of fp16?
 
     Modules that overflow can stay in single precision:
-    --set 'precision.options={"fp32_modules": ["neck.smooth.*"]}'
+    --set 'precision.options.fp32_modules=["neck.smooth.*"]'
     """
     control = _control(config, sets, {"data.root": data, "precision.strategy": precision}, verbose)
     strategy, ranges = control.probe(None, checkpoint, batches)

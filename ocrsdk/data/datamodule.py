@@ -58,6 +58,10 @@ class DetectionDataModule(LightningDataModule):
                 return dataset.annotations[index].image
         return None
 
+    def dead_workers(self) -> list[int]:
+        """Loader processes that have ended while they should run."""
+        return [pid for dataset in (self.train, self.val) if dataset.work_log is not None for pid in dataset.work_log.dead()]
+
     def _loader(self, dataset: Any, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
         return DataLoader(
             dataset,

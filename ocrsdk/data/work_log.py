@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import psutil
 import torch
 from torch.utils.data import get_worker_info
 
@@ -32,9 +33,20 @@ class WorkLog:
                 return int(index)
         return None
 
+    def dead(self) -> list[int]:
+        """Loader processes that have ended."""
+        return [int(pid) for pid, _ in self._rows.tolist() if pid >= 0 and not _runs(pid)]
+
     def __getstate__(self) -> torch.Tensor:
         table: torch.Tensor = self._table
         return table
 
     def __setstate__(self, table: torch.Tensor) -> None:
         self._table, self._rows = table, table.numpy()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -67,7 +67,7 @@ class LogsImages(Protocol):
 class LoggerFactory(Plugin, ABC):
     """Builds the Lightning logger of a run.
 
-    Metrics reach it through ``self.log`` alone, and through one writer, ``RunLogger``: rows come from one process, in the order in
+    Rows reach it through one writer, ``RunLogger``: they come from one process, in the order in
     which they were logged, with the columns ``AXES``. The step of a row may be lower than that of the row before it: late rows keep
     their true position. A logger that raises is switched off and the run goes on; ``OcrsdkError`` with one line is best.
     It may also be ``KeepsState``, ``KnowsRows`` and ``LogsImages``.

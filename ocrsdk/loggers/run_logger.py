@@ -46,7 +46,7 @@ class RunLogger(Logger):
         self._name = name
         self.loggers = dict(loggers)
         self.axes: Callable[[], dict[str, float]] = dict
-        """Further columns of every row; set by ``callbacks.axes.Axes``."""
+        """Further columns of every row; set by ``callbacks.rows.Rows``."""
         self.rows = resumed_rows
         self.missed: dict[str, int] = {}
         """Logger -> rows that it did not take, for loggers that were switched off."""
@@ -94,6 +94,19 @@ class RunLogger(Logger):
             elif not (repeated and number > 0 and (not isinstance(logger, KnowsRows) or logger.has_row(self.rows))):
                 self._guarded(name, 1, logger.log_metrics, row, step)
         self.seconds += time.perf_counter() - start
+
+    def send_missing(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Give the loggers that know their rows those that a killed process could not deliver any more.
+
+        Args:
+            rows: Those of the record of truth.
+        """
+        for name, logger in list(self.active().items())[1:]:
+            if isinstance(logger, KnowsRows):
+                for number, row in enumerate(rows, 1):
+                    if name not in self.missed and not logger.has_row(number):
+                        values = {key: value for key, value in row.items() if key not in ("step", "time")}
+                        self._guarded(name, 1, logger.log_metrics, {**values, "row": number}, row.get("step"))
 
     def _is_repeated(self, metrics: dict[str, float], step: int | None) -> bool:
         """Whether this row was logged before, by the part of the run after the checkpoint that was lost."""
@@ -150,7 +163,8 @@ class RunLogger(Logger):
         for name, logger in self.active().items():
             try:
                 logger.finalize(status)
-            except Exception as error:  # noqa: BLE001 - whatever a plug-in raises must not cost the run
+            except Exception as error:  # noqa: BLE001
+                _raise_unless_its_own(error)
                 self.problems[name] = _one_line(error)
                 get_logger(__name__).warning(
                     "a logger ended with an error", logger=name, reason=_one_line(error), remedy=self._remedy(name)
@@ -172,13 +186,20 @@ class RunLogger(Logger):
     def _guarded(self, name: str, rows: int, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises must not cost the run
+        except Exception as error:  # noqa: BLE001
+            _raise_unless_its_own(error)
             self.missed[name] = rows
             self.problems[name] = _one_line(error)
             get_logger(__name__).warning(
                 "a logger failed and is switched off; the run goes on", logger=name, reason=_one_line(error)
             )
             return None
+
+
+def _raise_unless_its_own(error: Exception) -> None:
+    """Whatever a logger raises must not cost the run; but torch tells of a dead loader process wherever the main process is."""
+    if "DataLoader worker" in str(error):
+        raise error
 
 
 def _one_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import netrc
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT = 0.8
 """Seconds that the server gets to answer before the run goes on offline."""
+
+
+_FLUSH_SECONDS = 5.0
+"""The service may still be writing when ``finish`` has returned."""
 
 
 class WandbLogger(Logger):
@@ -109,7 +114,11 @@ class WandbLogger(Logger):
             return
         from ocrsdk.loggers.wandb_file import read_history
 
-        written = sum(len(read_history(path)) for path in self.folder.glob("*.wandb"))
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        while (written := sum(len(read_history(path)) for path in self.folder.glob("*.wandb"))) < self._logged:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
         if written < self._logged:
             raise LoggerError(f"W&B accepted {self._logged} rows and wrote {written} of them into {self.folder}")
 

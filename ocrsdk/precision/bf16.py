@@ -42,7 +42,7 @@ class BF16(PrecisionStrategy):
         if reason:
             raise PluginError(
                 f"bf16 would only be emulated here, slower than fp32: {reason}. Use: --precision fp32 (or force it: "
-                f"--set 'precision.options={{\"force\": true}}')"
+                "--set precision.options.force=true)"
             )
 
     def trainer_kwargs(self, device: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             for left in target.parent.glob(f".{target.name}.*.partial"):  # by a killed process: one process has the folder
-                left.unlink(missing_ok=True)
+                if left != partial:
+                    left.unlink(missing_ok=True)
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()

@@ -27,9 +27,12 @@ def loader_error(error: BaseException, datamodule: DetectionDataModule) -> Ocrsd
         last = text.strip().splitlines()[-1]  # torch puts the whole traceback of the process into the message
         return type(error)(last.partition(": ")[2] or last)
     found = _DEAD.search(text)
-    if found is None:
+    if found is not None:
+        pid, signal = int(found[1]), found[2]
+    elif isinstance(error, EOFError | ConnectionError) and (dead := datamodule.dead_workers()):
+        pid, signal = dead[0], None  # it died while it was sending
+    else:
         return None
-    pid, signal = int(found[1]), found[2]
     page = datamodule.page_of(pid)
     where = f" while it worked on {page}" if page else ""
     why = f"was killed ({signal.strip().lower()})" if signal else "ended unexpectedly"

@@ -53,6 +53,10 @@ class DetectionModule(LightningModule):
         """Score of the last validation."""
         self.skipped_steps = 0
         """Updates left out because a gradient was not finite; ``global_step`` does not count them."""
+        self.step_values: dict[str, Any] = {}
+        """Metrics of the update under way; ``callbacks.rows`` writes them."""
+        self.epoch_values: dict[str, Any] = {}
+        """Metrics of the epoch under way."""
         self.progress: Callable[[], float] = lambda: 0.0
         """Share of the run that is over, 0 to 1; set by ``callbacks.limits.RunLimits``."""
 
@@ -68,8 +72,7 @@ class DetectionModule(LightningModule):
                 raise NonFiniteError(f"the loss is {float(total.detach())} at step {self.global_step} for {_names(batch)}")
             total = total * torch.nan  # no gradient of this update may pass for a finite one
         parts = {f"train/{name}": value for name, value in zip(loss._fields[1:], loss[1:], strict=True)}
-        self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=len(batch.samples))
-        self.log_dict(parts, batch_size=len(batch.samples))
+        self.step_values.update({"train/loss": loss.total.detach(), **parts})
         self._last_names = _names(batch)
         return total
 
@@ -79,7 +82,7 @@ class DetectionModule(LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
         if not torch.isfinite(norm) and not isinstance(self.trainer.precision_plugin, SkipsUpdates):
             raise NonFiniteError(f"a gradient is {float(norm)} at step {self.global_step} for {self._last_names}")
-        self.log_dict({"train/grad_norm": norm, "train/lr": optimizer.param_groups[0]["lr"]}, batch_size=1)
+        self.step_values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[0]["lr"]})
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """The schedule moves on with real updates only."""
@@ -108,9 +111,17 @@ class DetectionModule(LightningModule):
 
     @property
     def logs_this_step(self) -> bool:
-        """Whether Lightning passes metrics of the update under way on to the loggers."""
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return (self.attempted_steps + 1) % every == 0
+        """Whether the update under way gets a row."""
+        return (self.attempted_steps + 1) % self._log_every == 0
+
+    @property
+    def logs_last_step(self) -> bool:
+        """Whether the update that was just made, or left out, gets a row."""
+        return self.attempted_steps % self._log_every == 0
+
+    @property
+    def _log_every(self) -> int:
+        return int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
     def on_validation_epoch_start(self) -> None:
         """Start a new score."""

@@ -168,7 +168,7 @@ class Profile(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Log the shares so far."""
         for name, phase in self._phases(trainer).items():
-            pl_module.log(f"profile/{name.replace(' ', '_')}", phase.share)
+            pl_module.epoch_values[f"profile/{name.replace(' ', '_')}"] = phase.share
 
     def _phases(self, trainer: Trainer) -> dict[str, PhaseTime]:
         wall = max(time.perf_counter() - self._begun, 1e-9)

@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 _CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-_PATIENCE = 5.0
-"""Seconds after the second signal."""
-
-
 class StopSignals(Callback):
-    """While the run trains, the first SIGINT, SIGTERM or SIGHUP calls ``request_stop``; a second one interrupts at once.
+    """While the run trains, the first SIGINT, SIGTERM or SIGHUP calls ``request_stop``; a second one ends the process at once.
 
     The handlers replace Lightning's own, which raises in the middle of an epoch; they are set when training starts, after
     Lightning has set its. Outside the main thread nothing is done: Python delivers signals to the main thread alone.
@@ -57,11 +53,9 @@ class StopSignals(Callback):
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
-            # An exception may get lost in the compiled code that it interrupts: then the process ends a little later all the same.
-            last = threading.Timer(_PATIENCE, os._exit, (128 + number,))
-            last.daemon = True
-            last.start()
-            raise SystemExit(128 + number)
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # a progress bar has hidden the cursor
+            os._exit(128 + number)  # an exception could get lost in compiled code; nothing on disk is half-written
         self.received = signal.Signals(number)
         text = f"{self.received.name}: stopping after this step and saving a checkpoint (once more: stop at once)"
         line = json.dumps({"event": text, "level": "warning"}) if is_json() else f"\n{text}"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import Callback, Trainer
 
 from ocrsdk.data.workers import available_cpus
-from ocrsdk.training.callbacks.axes import Axes
 from ocrsdk.training.callbacks.cache import CacheMonitor
 from ocrsdk.training.callbacks.checkpoints import BestAndLast
 from ocrsdk.training.callbacks.guard import NumericGuard
@@ -19,6 +18,7 @@ from ocrsdk.training.callbacks.pictures import Pictures
 from ocrsdk.training.callbacks.progress import TrainingProgress
 from ocrsdk.training.callbacks.random_state import RandomState
 from ocrsdk.training.callbacks.resources import Resources
+from ocrsdk.training.callbacks.rows import Rows
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 from ocrsdk.training.device import device_kind
 from ocrsdk.training.profile import PhaseProfiler, Profile
@@ -62,7 +62,7 @@ def build_trainer(
     device = device_kind(settings.trainer.accelerator)
     resources = Resources(device)
     callbacks: list[Callback] = [
-        NumericGuard(run_dir), signals, limits, Axes(limits), RandomState(), checkpoints, resources,
+        NumericGuard(run_dir), signals, limits, RandomState(), checkpoints, resources,
     ]  # fmt: skip
     if settings.trainer.overlays:
         callbacks.append(Overlays(run_dir / "overlays", datamodule.val.annotations, checkpoints, settings.trainer.overlays))
@@ -76,6 +76,7 @@ def build_trainer(
         profiler = PhaseProfiler(wait_for_gpu=device == "cuda")
         profile = Profile(profiler, datamodule.train, cache, datamodule.workers, available_cpus(), device)
         callbacks.append(profile)
+    callbacks.append(Rows(limits))
     precision: dict[str, Any] = strategy.trainer_kwargs(device)
     plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]
     trainer = Trainer(

@@ -97,6 +97,18 @@ def test_rows_after_the_checkpoint_are_set_aside_and_not_sent_twice(tmp_path: Pa
     assert len((tmp_path / SUPERSEDED).read_text().splitlines()) == 2
 
 
+def test_rows_that_a_killed_process_could_not_deliver_are_sent(tmp_path: Path):
+    class Knowing(Memory):
+        def has_row(self, row: int) -> bool:
+            return row != 2
+
+    record, plain, knowing = Memory(), Memory(), Knowing()
+    run = RunLogger("r", {"jsonl": record, "plain": plain, "knowing": knowing}, 3)
+    run.send_missing([{"step": step, "time": 1.0, "a": float(step)} for step in (5, 6, 7)])
+    assert (record.rows, plain.rows) == ([], [])
+    assert knowing.rows == [(6, {"a": 6.0, "row": 2})]
+
+
 def test_a_resumed_run_that_turns_elsewhere_is_sent_in_full(tmp_path: Path):
     superseded = [{"step": 2, "train/loss": 1.0}, {"step": 3, "train/loss": 1.5}, {"step": 4, "train/loss": 2.0}]
     record, sink = Memory(), Memory()

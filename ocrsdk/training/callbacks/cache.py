@@ -12,6 +12,7 @@ from ocrsdk.logs import get_logger
 if TYPE_CHECKING:
     from ocrsdk.cache.stats import Counts
     from ocrsdk.cache.store import SampleCache
+    from ocrsdk.training.module import DetectionModule
 
 
 class CacheMonitor(Callback):
@@ -39,8 +40,8 @@ class CacheMonitor(Callback):
         self._epochs += 1
         if epoch.hit_rate is None:
             return
-        pl_module.log("cache/hit_rate", epoch.hit_rate)
-        pl_module.log("cache/regenerated", float(epoch.regenerated))
+        module: DetectionModule = pl_module  # type: ignore[assignment]
+        module.epoch_values.update({"cache/hit_rate": epoch.hit_rate, "cache/regenerated": epoch.regenerated})
         again = epoch.regenerated - epoch.new
         if self._epochs > 1 and again:
             remedy = "raise cache.budget" if epoch.not_admitted else "see: ocrsdk cache health"

@@ -56,7 +56,7 @@ class NumericGuard(Callback):
             if parameter.grad is not None:
                 blocks.setdefault(block_of(name), []).append(parameter.grad)
         norms = {f"grad_norm/{block}": torch.nn.utils.get_total_norm(grads) for block, grads in blocks.items()}
-        module.log_dict(norms, batch_size=1)
+        module.step_values.update(norms)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """After an update, or after one was left out."""
@@ -72,7 +72,7 @@ class NumericGuard(Callback):
             values = {"precision/skipped": float(module.skipped_steps), "precision/skip_rate": module.skip_rate}
             if (scale := getattr(plugin, "scale", None)) is not None:
                 values["precision/scale"] = scale
-            module.log_dict(values, batch_size=1)
+            module.step_values.update(values)
         self._window.clear()
 
     def _left_out(self, trainer: Trainer, module: DetectionModule, plugin: SkipsUpdates) -> None:

@@ -55,5 +55,5 @@ class Resources(Callback):
         """Log."""
         self._all += self._epoch
         if self._epoch:
-            pl_module.log("speed/images_per_second", statistics.median(self._epoch))
-        pl_module.log("memory/peak_mib", self.peak_memory_bytes / 2**20)
+            pl_module.epoch_values["speed/images_per_second"] = statistics.median(self._epoch)
+        pl_module.epoch_values["memory/peak_mib"] = self.peak_memory_bytes / 2**20

@@ -1,0 +1,69 @@
+"""The rows of a run: one for each logged update, one at the end of an epoch.
+
+Lightning writes what ``self.log`` was given after all callbacks, so a checkpoint made by a callback would miss the row of its own
+update, and a run that goes on from it would never write that row. Here rows are written first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning import Callback, Trainer
+
+from ocrsdk.loggers.run_logger import RunLogger
+
+if TYPE_CHECKING:
+    from ocrsdk.training.callbacks.limits import RunLimits
+    from ocrsdk.training.module import DetectionModule
+    from ocrsdk.types import Batch
+
+
+class Rows(Callback):
+    """Writes what the module and the callbacks have noted; the last callback but those that make checkpoints.
+
+    Adds ``samples`` (training images seen) and ``wall_time`` (seconds of training, those before a resume included) to every row,
+    those of validations included.
+
+    Args:
+        limits: Knows the time.
+    """
+
+    def __init__(self, limits: RunLimits) -> None:
+        self._limits = limits
+        self.samples = 0
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Join the writer."""
+        if isinstance(trainer.logger, RunLogger):
+            trainer.logger.axes = self._columns
+
+    def _columns(self) -> dict[str, float]:
+        return {"samples": self.samples, "wall_time": round(self._limits.elapsed(), 3)}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Write the update's row, if it is one to be logged."""
+        module: DetectionModule = pl_module
+        self.samples += len(batch.image)
+        if module.ends_update(batch_idx):
+            if module.logs_last_step:
+                self._write(trainer, module, module.step_values)
+            module.step_values.clear()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the epoch's row; a validation that was due has written its own."""
+        module: DetectionModule = pl_module
+        self._write(trainer, module, module.epoch_values)
+        module.epoch_values.clear()
+
+    def _write(self, trainer: Trainer, module: DetectionModule, values: dict[str, Any]) -> None:
+        if isinstance(trainer.logger, RunLogger) and values:
+            numbers = {name: float(value) for name, value in values.items()}
+            trainer.logger.log_metrics({**numbers, "epoch": trainer.current_epoch}, module.last_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Images seen."""
+        return {"samples": self.samples}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.samples = state_dict["samples"]
