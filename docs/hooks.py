@@ -62,7 +62,7 @@ def hooks() -> str:
     """Signature and sentence of each hook, and the contracts."""
     from ocrsdk import hookspecs
     from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Usage, VersionInfo
-    from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.loggers.base import KeepsState, KnowsRows, LoggerFactory, LogsImages, RunInfo
     from ocrsdk.plugin_base import Plugin
     from ocrsdk.precision.base import Certified, PrecisionStrategy, SkipsUpdates
 
@@ -70,18 +70,11 @@ def hooks() -> str:
     for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
         if name.startswith("ocrsdk_"):
             parts.append(f"## {name}\n\n```python\ndef {name}{inspect.signature(function)}: ...\n```\n\n{inspect.getdoc(function)}")
-    for cls in (
-        Plugin,
-        CacheBackend,
-        CacheLocation,
-        Usage,
-        VersionInfo,
-        Finding,
-        PrecisionStrategy,
-        SkipsUpdates,
-        Certified,
-        LoggerFactory,
-    ):
+    contracts: tuple[type, ...] = (
+        Plugin, CacheBackend, CacheLocation, Usage, VersionInfo, Finding, PrecisionStrategy, SkipsUpdates, Certified,
+        LoggerFactory, RunInfo, KeepsState, KnowsRows, LogsImages,
+    )  # fmt: skip
+    for cls in contracts:
         parts.append(f"## {cls.__name__}\n\n```text\n{inspect.getdoc(cls)}\n```")
         for name, member in vars(cls).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property | classmethod)):

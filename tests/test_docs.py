@@ -83,8 +83,30 @@ def test_reference_pages_list_everything():
         assert f"`{name}`" in settings
     for hook in HOOKS.values():
         assert f"## {hook}" in hooks
-    for command in ("train", "evaluate", "predict", "data synth", "config show", "config schema", "plugins list"):
-        assert f"## ocrsdk {command}\n" in commands
+        assert "Since API version" in hooks.partition(f"## {hook}")[2].partition("\n## ")[0]
+    for path, command in every_command():
+        assert f"## {path}\n" in commands
+        assert command.help, path
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{path} {parameter.name}"
+
+
+def every_command():
+    """(path, command) of all commands that do something."""
+    import typer
+
+    from ocrsdk.cli import app
+
+    def walk(command, path):
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield path, command
+        for name in inner or {}:
+            yield from walk(inner[name], f"{path} {name}")
+
+    found = list(walk(typer.main.get_command(app), "ocrsdk"))
+    assert len(found) > 25
+    return found
 
 
 def test_no_machine_is_named():

@@ -14,6 +14,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import CLI
 from tests.test_plugins import install
@@ -261,6 +262,19 @@ def test_twenty_broken_or_slow_plugins_cost_help_nothing(cli: CLI, tmp_path: Pat
         [sys.executable, "-c", code], env={**clean, **env}, capture_output=True, text=True, check=True, timeout=50
     )
     assert done.stderr == "[]\n"
+
+    from ocrsdk.models.checkpoint import make_passport
+    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+
+    state = {f"model.{name}": value for name, value in DBNet().state_dict().items()}
+    passport = make_passport(DBNetConfig(), {"short_side": 96, "max_side": 2560}, {}, {}, "fp32")
+    torch.save({"state_dict": state, "ocrsdk": passport}, tmp_path / "a.ckpt")
+    code = "import sys; from ocrsdk import Pipeline; Pipeline.from_checkpoint('a.ckpt')\n"
+    code += "print(sorted(m for m in sys.modules if m.startswith('plug_')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**clean, **env}, capture_output=True, text=True, check=True, timeout=50, cwd=tmp_path
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_an_argument_that_a_hook_gets_later_does_not_break_an_older_plugin():

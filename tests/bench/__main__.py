@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from tests.bench import reference
+from tests.bench import reference, runs
 
 SIZE = 640
 ROW = "{:<42}{:>12}{:>12}{:>9}{:>9}"
@@ -213,10 +213,13 @@ def start_up() -> None:
     )
 
 
+PARTS = ("target_maps", "postprocess", "evaluation", "loader", "cache", "step", "logging", "guards", "plugins", "start_up")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--data", type=Path, help="A data folder for the loader's part, instead of generated pages.")
-    parser.add_argument("--only", choices=["target_maps", "postprocess", "evaluation", "loader", "cache", "step", "start_up"])
+    parser.add_argument("--only", choices=PARTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -230,6 +233,9 @@ def main() -> None:
         "loader": lambda: loader(args.data),
         "cache": lambda: cache(args.data),
         "step": step,
+        "logging": runs.logging,
+        "guards": runs.guards,
+        "plugins": runs.plugin_packages,
         "start_up": start_up,
     }
     for name, part in parts.items():

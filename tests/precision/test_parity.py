@@ -284,6 +284,21 @@ def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
     assert result.returncode == 2
 
 
+@pytest.mark.slow
+def test_bench_of_precision(cli: CLI):
+    args = ("--backbone", "mobilenet", "--size", "64", "--strategy", "fp32", "--strategy", "bf16", "--steps", "1", "--threads", "1")
+    result = cli("bench", "precision", *args, "--no-cache", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    full, low = found["steps"]
+    assert (full["cell"]["strategy"], low["cell"]["strategy"]) == ("fp32", "bf16")
+    assert low["first_loss"] == pytest.approx(full["first_loss"], rel=0.02)
+    assert all(
+        step["images_per_second"] > 0 and step["peak_memory_bytes"] > 0 and step["gemm_share"] > 0 for step in found["steps"]
+    )
+    assert cli("bench", "precision", "--device", "tpu").returncode == 2
+
+
 def test_asking_for_a_choice_as_candidate_is_refused(cli: CLI, synth_pages: Path):
     result = cli("precision", "check", synth_pages, "--candidate", "auto")
     assert result.returncode == 2

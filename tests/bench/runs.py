@@ -1,0 +1,145 @@
+"""What logging, guards and plug-in packages cost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ocrsdk.cache.base import CacheLocation
+from ocrsdk.loggers.base import RunInfo
+from ocrsdk.loggers.factories import JsonlLoggerFactory, WandbLoggerFactory
+from ocrsdk.loggers.run_logger import RunLogger
+from ocrsdk.precision.fp16_safe import FP16Safe
+from ocrsdk.precision.fp32 import FP32
+from ocrsdk.testing.cache import key, value
+from ocrsdk.testing.precision import batches, loader, small_module, small_trainer
+from ocrsdk.training.callbacks.guard import NumericGuard
+
+ROW = {"train/loss": 3.123456789, "train/bce": 0.5, "train/l1": 0.1, "train/dice": 0.9, "train/grad_norm": 7.5, "train/lr": 0.004}
+
+
+def per_call(call: Callable[[int], object], count: int, rounds: int = 5) -> float:
+    """Median microseconds a call, over rounds."""
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for i in range(count):
+            call(i)
+        found.append((time.perf_counter() - start) / count * 1e6)
+    return statistics.median(found)
+
+
+def logging() -> None:
+    """Microseconds a row."""
+    print("\nlogging, microseconds a row of 6 metrics and 5 columns")
+    with tempfile.TemporaryDirectory() as folder:
+        axes = {"samples": 8, "wall_time": 1.5}
+        record = JsonlLoggerFactory().build(RunInfo(Path(folder), "r"))
+        alone = per_call(lambda i: record.log_metrics({**ROW, **axes, "epoch": 1, "row": i}, i), 3000)
+        writer = RunLogger("r", {"jsonl": record})
+        writer.axes = lambda: axes
+        whole = per_call(lambda i: writer.log_metrics({**ROW, "epoch": 1}, i), 3000)
+        sink = WandbLoggerFactory(WandbLoggerFactory.Options(mode="offline")).build(RunInfo(Path(folder), "r"))
+        both = RunLogger("r", {"jsonl": record, "wandb": sink})
+        both.axes = lambda: axes
+        with_wandb = per_call(lambda i: both.log_metrics({**ROW, "epoch": 1}, i), 300)
+        both.finalize("success")
+    print(f"jsonl alone {alone:.0f} (goal <= 30), writer + jsonl {whole:.0f}, + wandb offline {with_wandb:.0f}")
+    print(f"logging every step: {with_wandb / 1e5:.2%} of a step of 100 ms (goal <= 1 %)")
+
+
+def guards() -> None:
+    """Share of a training step."""
+    print("\nnumeric guard: a step of mobilenet, 8 x 320 x 320, with and without it")
+    items = batches(1, side=320, size=8)
+    for strategy in (FP32(), FP16Safe(FP16Safe.Options())) if torch.cuda.is_available() else (FP32(),):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        module = small_module(strategy)
+        trainer = small_trainer(strategy, Path(tempfile.gettempdir()), device=device, epochs=1)
+        trainer.fit(module, loader(items))
+        guard = next(c for c in trainer.callbacks if isinstance(c, NumericGuard))
+        module.to(device)
+
+        def step(module: object = module, items: list = items, device: str = device) -> None:
+            batch = items[0].to(device)
+            output = module.model(batch.image)  # type: ignore[attr-defined]
+            module.loss(output.prob_logits, output.thresh_logits, batch.targets).total.backward()  # type: ignore[attr-defined]
+
+        def watch(guard: NumericGuard = guard, trainer: object = trainer, module: object = module, items: list = items) -> None:
+            guard.on_train_batch_start(trainer, module, items[0], 0)  # type: ignore[arg-type]
+            guard.on_train_batch_end(trainer, module, None, items[0], 0)  # type: ignore[arg-type]
+
+        took = per_call(lambda _: step(), 3, 5)
+        cost = per_call(lambda _: watch(), 50, 5)
+        print(f"{strategy.name} on {device}: {cost:.0f} us of {took / 1000:.0f} ms, {cost / took:.2%} (goal <= 1 %)")
+
+
+def plugin_packages() -> None:
+    """LMDB and Valkey beside the bytes themselves; ``--help`` beside broken plug-ins."""
+    sys.path += [str(path) for path in Path("plugins").iterdir()]
+    from ocrsdk_lmdb import LmdbCache  # type: ignore[import-not-found]
+    from ocrsdk_valkey import ValkeyCache  # type: ignore[import-not-found]
+
+    size = 2_400_000
+    print(f"\nhits of {size / 1e6:.1f} MB, microseconds (every page is touched)")
+    touch = memoryview(bytearray(size))
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw"
+        raw.write_bytes(value(0, size))
+        descriptor = os.open(raw, os.O_RDONLY)
+        limit = per_call(lambda _: os.preadv(descriptor, [touch], 0), 100)
+        cache = LmdbCache(CacheLocation(Path(folder), "0" * 16, {}, 10**9))
+        cache.prepare()
+        for i in range(20):
+            cache.set(key(i), value(i, size))
+
+        def hit(i: int) -> None:
+            touch[:] = cache.get(key(i % 20))  # a copy, as a batch is made of it
+
+        took = per_call(hit, 100)
+        view = per_call(lambda i: cache.get(key(i % 20)), 100)
+        print(
+            f"raw read into a buffer {limit:.0f}, lmdb into a buffer {took:.0f}: {took / limit:.2f} (goal <= 1.5); view {view:.0f}"
+        )
+        cache.close()
+    server, client = shutil.which("valkey-server") or shutil.which("redis-server"), shutil.which("redis-benchmark")
+    client = shutil.which("valkey-benchmark") or client
+    if server and client:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        process = subprocess.Popen([server, "--port", port, "--save", ""], stdout=subprocess.DEVNULL)
+        time.sleep(1)
+        command = [client, "-p", port, "-t", "set,get", "-n", "400", "-c", "1", "-d", str(size), "--csv"]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        rate = float(next(line for line in out.splitlines() if line.startswith('"GET"')).split(",")[1].strip('"'))
+        remote = ValkeyCache(CacheLocation(Path(), "0" * 16, {}, 10**9), ValkeyCache.Options(url=f"valkey://127.0.0.1:{port}/0"))
+        remote.prepare()
+        for i in range(20):
+            remote.set(key(i), value(i, size))
+        ours = 1e6 / per_call(lambda i: remote.get(key(i % 20)), 60)
+        process.kill()
+        print(f"valkey over loopback: {ours:.0f} hits/s, {client.rpartition('/')[2]} {rate:.0f}: {ours / rate:.0%} (goal >= 60 %)")
+    from tests.test_plugins import install
+
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(20):
+            install(Path(folder), f"n{i}", "import time; time.sleep(60)" if i % 2 else "import no_such_module")
+        environment = {**os.environ, "PYTHONPATH": folder}
+        times = []
+        for _ in range(5):
+            before = os.times()
+            subprocess.run([sys.executable, "-m", "ocrsdk", "--help"], env=environment, stdout=subprocess.DEVNULL, check=True)
+            after = os.times()
+            times.append(1000 * (after.children_user + after.children_system - before.children_user - before.children_system))
+    print(f"ocrsdk --help with 20 broken or slow plug-ins: {statistics.median(times):.0f} ms CPU (goal <= 100)")
