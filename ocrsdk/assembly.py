@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk import plugins
 from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, PluginError, SettingsError
+from ocrsdk.loggers.rows import RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from ocrsdk.settings import Settings
     from ocrsdk.training.module import DetectionModule
     from ocrsdk.types import Annotation
-
-
-RECORD = "jsonl"
-"""The logger that every run has; all others can be filled from it later."""
 
 
 class Split(NamedTuple):
@@ -69,6 +66,8 @@ class RunParts:
     loggers: list[LoggerFactory]
     cache: SampleCache
     device: str
+    trainer_kwargs: dict[str, Any]
+    """What the precision strategy gives to Lightning's trainer."""
     train_report: DataReport
     val_report: DataReport
 
@@ -139,6 +138,7 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     model = DBNet(config)
     if settings.model.backbone_weights is not None:
         model.load_backbone(settings.model.backbone_weights)
+    kwargs = trainer_kwargs(precision.strategy, device)
     with plugins.blamed("precision strategy", precision.strategy.name):
         precision.strategy.prepare(model)
     page, crop = eval_transform(settings), train_transform(settings)
@@ -152,10 +152,11 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     )
     postprocessor = PostProcessor(**settings.postprocess.model_dump())
     passport = make_passport(config, asdict(page), asdict(postprocessor), settings.model_dump(mode="json"), precision.strategy.name)
+    passport["train_pages"] = len(checked.train.annotations)
     optimizer = OptimizerSpec(**settings.optimizer.model_dump())
     module = DetectionModule(model, DBLoss(**settings.loss.model_dump()), postprocessor, optimizer, passport)
     reports = (checked.train.report, checked.val.report)
-    return RunParts(settings, module, datamodule, precision, loggers, cache, device, *reports)
+    return RunParts(settings, module, datamodule, precision, loggers, cache, device, kwargs, *reports)
 
 
 # -------------------------------------------------------------------- precision
@@ -174,6 +175,19 @@ def precision_strategy(name: str, options: dict[str, Any], device: str) -> Preci
         strategy = cls(given)
         strategy.check(device)
     return strategy
+
+
+def trainer_kwargs(strategy: PrecisionStrategy, device: str) -> dict[str, Any]:
+    """What the strategy gives to Lightning's trainer, checked against the contract.
+
+    Raises:
+        PluginError: It is something else.
+    """
+    with plugins.blamed("precision strategy", strategy.name):
+        kwargs = strategy.trainer_kwargs(device)
+        if not isinstance(kwargs, dict) or not kwargs.keys() <= {"precision", "plugins"}:
+            raise TypeError(f"trainer_kwargs returned {kwargs!r}, expected a dict with precision or plugins alone")
+    return kwargs
 
 
 def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Binding:
@@ -214,7 +228,7 @@ def choose_precision(checked: CheckedRun, device: str) -> Precision:
                 candidate = precision_strategy(certificate.binding.strategy, certificate.binding.options, device)
             except (PluginError, SettingsError):  # not installed any more, or not for this device
                 continue
-            if certificate.binding == binding(checked, candidate, device):
+            if certificate.strong and certificate.binding == binding(checked, candidate, device):
                 certified.append(Certified(candidate, certificate.speedup))
         strategy, why = strategy.choose(certified)
         if strategy.reference:
@@ -224,8 +238,13 @@ def choose_precision(checked: CheckedRun, device: str) -> Precision:
     return Precision(strategy, proof, why or ("" if proof else why_void(held, wanted)))
 
 
-def tell_precision(precision: Precision, data: Path | None) -> None:
-    """Say once whether the number format has proved itself here."""
+def tell_precision(precision: Precision, config: Path | None) -> None:
+    """Say once whether the number format has proved itself here.
+
+    Args:
+        precision: As it was chosen.
+        config: The settings file of the run, for the command that would prove it.
+    """
     from ocrsdk.logs import get_logger
 
     log, name = get_logger(__name__), precision.strategy.name
@@ -240,7 +259,7 @@ def tell_precision(precision: Precision, data: Path | None) -> None:
         details = {"closest_certificate_differs_in": precision.why} if precision.why else {}
         log.warning(
             f"{name} is not validated for this model on this device",
-            remedy=f"ocrsdk precision check {data} --candidate {name}",
+            remedy=f"ocrsdk precision check --config {config or 'FILE'} --candidate {name}",
             **details,
         )
 

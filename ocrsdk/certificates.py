@@ -54,6 +54,11 @@ class Certificate:
     created: str
     """UTC, ISO 8601."""
 
+    @property
+    def strong(self) -> bool:
+        """Whether it is proof enough to choose the strategy unasked: at least three seeds, a margin of at most one point."""
+        return self.seeds >= 3 and self.margin <= 1.0
+
     def summary(self) -> str:
         """One line for people."""
         return (
@@ -74,7 +79,7 @@ def save(folder: Path, certificate: Certificate) -> Path:
     Raises:
         OcrsdkError: The folder cannot be written.
     """
-    path = folder / f"{certificate.binding.strategy}-{fingerprint(asdict(certificate.binding))}.json"
+    path = _path(folder, certificate.binding)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +88,18 @@ def save(folder: Path, certificate: Certificate) -> Path:
     except OSError as error:
         raise OcrsdkError(f"{path}: cannot be written ({error.strerror}); set precision.certificates to another folder") from error
     return path
+
+
+def revoke(folder: Path, binding: Binding) -> None:
+    """Take away the certificate for ``binding``, if there is one."""
+    path = _path(folder, binding)
+    if path.exists():
+        path.unlink()
+        get_logger(__name__).warning("an earlier certificate is revoked", file=str(path))
+
+
+def _path(folder: Path, binding: Binding) -> Path:
+    return folder / f"{binding.strategy}-{fingerprint(asdict(binding))}.json"
 
 
 def read_all(folder: Path) -> list[Certificate]:

@@ -138,6 +138,8 @@ def strike_secrets(_logger: Any, _method: str, event: Any) -> Any:
     def struck(key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return {k: struck(str(k), v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [struck(key, item) for item in value]
         if _SECRET.search(key) and value:
             return "***"
         if isinstance(value, str):

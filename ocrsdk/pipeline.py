@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,10 +35,35 @@ class _Begun(NamedTuple):
     path: Path
     step: int
     """Updates made and left out."""
-    precision: str
-    run_id: str
+    elapsed: float
+    """Seconds of training."""
+    passport: dict[str, Any]
     loggers: dict[str, Any]
     """What each logger remembered."""
+
+
+def _check_resume(parts: RunParts, begun: _Begun, folder: Path, allow_precision_change: bool) -> None:
+    """Refuse what cannot go on, or would go on differently, before anything is touched."""
+    settings, passport, name = parts.settings, begun.passport, parts.precision.strategy.name
+    if passport["precision"] != name and not allow_precision_change:
+        raise CheckpointError(
+            f"{folder}: was trained with precision {passport['precision']}, the settings say {name}. Go on with "
+            f"--precision {passport['precision']}, or if the change is meant: --allow-precision-change"
+        )
+    for what, before, now in (
+        ("data.batch_size", passport["settings"]["data"]["batch_size"], settings.data.batch_size),
+        ("trainer.accumulate", passport["settings"]["trainer"]["accumulate"], settings.trainer.accumulate),
+        ("the number of training pages", passport["train_pages"], len(parts.datamodule.train)),
+    ):
+        if before != now:
+            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; a run goes on with what it was begun with")
+    batches = -(-len(parts.datamodule.train) // settings.data.batch_size)
+    accumulate = settings.trainer.accumulate or parts.precision.strategy.accumulate
+    most, limit = settings.trainer.epochs * -(-batches // accumulate), settings.trainer.max_time
+    if begun.step >= most or (limit is not None and begun.elapsed >= limit.total_seconds()):
+        raise TrainingError(
+            f"0 steps were made: {folder} is at step {begun.step} and its limits are reached. Give it more: --epochs or --max-time"
+        )
 
 
 def _environment(parts: RunParts) -> dict[str, Any]:
@@ -137,19 +163,23 @@ class Pipeline:
         Raises:
             OcrsdkError: Bad settings, data, plug-ins or checkpoints; before anything is written, where that can be known.
         """
-        begun = self._resumable(Path(resume)) if resume is not None else None
-        folder = Path(resume) if resume is not None else run_folder.choose(self.settings)
-        parts = self._build(data, session=folder.resolve().name)
-        settings, strategy = self.settings, parts.precision.strategy
-        if begun is not None and begun.precision != strategy.name and not allow_precision_change:
-            raise CheckpointError(
-                f"{folder}: was trained with precision {begun.precision}, the settings say {strategy.name}. Go on with "
-                f"--precision {begun.precision}, or if the change is meant: --allow-precision-change"
-            )
-        if begun is None:
-            run_folder.create(folder)
-            run_folder.write_settings(folder, settings, self._layers)
-        with run_folder.held(folder):
+        with ExitStack() as stack:
+            begun = None
+            if resume is not None:
+                folder = Path(resume)
+                run_folder.last_checkpoint(folder)
+                stack.enter_context(run_folder.held(folder))  # before its checkpoint is read: another process may still write it
+                begun = self._resumable(folder)
+            else:
+                folder = run_folder.choose(self.settings)
+            parts = self._build(data, session=folder.resolve().name)
+            tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
+            if begun is not None:
+                _check_resume(parts, begun, folder, allow_precision_change)
+            else:
+                run_folder.create(folder)
+                stack.enter_context(run_folder.held(folder))
+            run_folder.write_settings(folder, self.settings, self._layers)
             result = self._train(parts, folder, begun)
             run_folder.write_result(folder, result.as_dict())
         if result.best_checkpoint is not None:
@@ -162,15 +192,15 @@ class Pipeline:
         from ocrsdk.training.trainer import build_trainer
 
         settings, strategy, module = self.settings, parts.precision.strategy, parts.module
-        run_id = begun.run_id if begun is not None else uuid.uuid4().hex[:8]
+        run_id = begun.passport["run_id"] if begun is not None else uuid.uuid4().hex[:8]
         module.passport["run_id"] = run_id
         environment = _environment(parts)
-        run_folder.write_start(folder, run_id, environment)
-        (folder / run_folder.RESULT_FILE).unlink(missing_ok=True)
         prepare_cache(parts.cache)
         info = RunInfo(folder, settings.name, settings.model_dump(mode="json"), begun is not None, run_id, environment)
         logger = build_loggers(parts.loggers, info, begun.loggers if begun is not None else {})
-        built = build_trainer(settings, folder, strategy, logger, parts.datamodule, parts.cache)
+        run_folder.write_start(folder, run_id, environment)
+        (folder / run_folder.RESULT_FILE).unlink(missing_ok=True)
+        built = build_trainer(settings, folder, strategy, parts.trainer_kwargs, logger, parts.datamodule, parts.cache)
         bind(run=folder.name, rank=built.trainer.global_rank)
         trainer, checkpoint = built.trainer, begun.path if begun is not None else None
         start = time.monotonic()
@@ -200,7 +230,7 @@ class Pipeline:
             epochs=trainer.current_epoch,
             steps=trainer.global_step,
             seconds=time.monotonic() - start,
-            best_hmean=built.checkpoints.best_hmean if best.exists() else None,
+            best_hmean=built.checkpoints.best_hmean if best.exists() and built.checkpoints.best_hmean >= 0 else None,
             score=module.score,
             best_checkpoint=best if best.exists() else None,
             last_checkpoint=built.checkpoints.last_path,
@@ -227,12 +257,13 @@ class Pipeline:
         from ocrsdk.training.trainer import OneStep, accumulated_batches
 
         parts = self._build(data, session=None)
+        tell_precision(parts.precision, None)
         one = OneStep()
         strategy = parts.precision.strategy
         trainer = Trainer(
             accelerator=parts.device, devices=1, max_steps=1, limit_val_batches=0, logger=False, callbacks=[one],
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            use_distributed_sampler=False, **strategy.trainer_kwargs(parts.device),
+            use_distributed_sampler=False, **parts.trainer_kwargs,
         )  # fmt: skip
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -278,9 +309,7 @@ class Pipeline:
         self.check(data)
         assert self._checked is not None
         checked, self._checked = self._checked, None  # a later run reads the data again
-        parts = build_run(checked, session)
-        tell_precision(parts.precision, parts.settings.data.root)
-        return parts
+        return build_run(checked, session)
 
     def _resumable(self, run: Path) -> _Begun:
         """Where ``run`` stands, if these settings can go on from it."""
@@ -293,7 +322,8 @@ class Pipeline:
         if passport["model"] != asked:
             raise CheckpointError(f"{path}: a checkpoint of {passport['model']}, but the settings ask for {asked}")
         step = content["global_step"] + passport["skipped_steps"]
-        return _Begun(path, step, passport["precision"], passport["run_id"], passport["loggers"])
+        elapsed = float(content["callbacks"]["RunLimits"]["elapsed"])
+        return _Begun(path, step, elapsed, passport, passport["loggers"])
 
     # ------------------------------------------------------ evaluation, inference
 

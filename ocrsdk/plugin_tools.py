@@ -160,12 +160,14 @@ def _checks_of(record: PluginRecord) -> list[Check]:
 
 def conflicts(package: str) -> list[tuple[str, str | None]]:
     """(requirement, installed version) of each requirement of ``package`` that is not met."""
-    from packaging.requirements import Requirement
+    from packaging.requirements import InvalidRequirement, Requirement
 
     try:
         wanted = [Requirement(text) for text in requires(package) or []]
     except PackageNotFoundError:
         return []
+    except InvalidRequirement as error:
+        return [(str(error).splitlines()[0], "metadata that cannot be read")]
     found = []
     for requirement in wanted:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):

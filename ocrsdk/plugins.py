@@ -75,14 +75,15 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._classes: dict[Kind, dict[str, type[Plugin]]] = {}
         self.records: list[PluginRecord] = []
+        self._registered: dict[str, PluginRecord] = {}
         for point in points:
             self._load(point, disabled)
 
     def _load(self, point: EntryPoint, disabled: frozenset[str]) -> None:
-        distribution = point.dist.name if point.dist else "unknown"
-        record = PluginRecord(point.name, distribution, point.dist.version if point.dist else "")
+        distribution, release = _distribution(point)
+        record = PluginRecord(point.name, distribution, release)
         is_builtin = point.value == "ocrsdk.builtin_plugins"
-        twin = next((r for r in self.records if r.name == point.name), None)
+        twin = self._registered.get(point.name)
         self.records.append(record)
         if {point.name, distribution} & disabled or ("*" in disabled and not is_builtin):
             record.state, record.reason = "disabled", "by OCRSDK_DISABLED_PLUGINS or OCRSDK_PLUGINS=off"
@@ -99,6 +100,7 @@ class Plugins:
             if needed != api_version:
                 raise PluginError(f"needs API version {needed} of ocrsdk, this is {api_version}")
             self._manager.register(module, point.name)
+            self._registered[point.name] = record
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a plug-in may call sys.exit at import
@@ -113,6 +115,7 @@ class Plugins:
             ]
             if unknown:
                 self._manager.unregister(name=point.name)
+                del self._registered[point.name]
                 record.fail(f"implements unknown hook {unknown[0]}.{nearest(unknown[0], HOOKS.values())}")
         now = _own_functions()
         record.changes = sorted(name for name, function in before.items() if now.get(name) is not function)
@@ -124,7 +127,7 @@ class Plugins:
             found: dict[str, type[Plugin]] = {}
             self._classes[kind] = found
             for impl in getattr(self._manager.hook, HOOKS[kind]).get_hookimpls():
-                record = next(r for r in self.records if r.name == impl.plugin_name)
+                record = self._registered[impl.plugin_name]
                 start = time.perf_counter()
                 try:
                     with contextlib.redirect_stdout(sys.stderr):
@@ -171,6 +174,14 @@ class Plugins:
         return "unknown"
 
 
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the package; damaged metadata has neither."""
+    try:
+        return (point.dist.name or "unknown", point.dist.version or "") if point.dist else ("unknown", "")
+    except Exception:  # noqa: BLE001 - whatever broken metadata raises
+        return "unknown", ""
+
+
 def call(impl: pluggy.HookImpl, **arguments: object) -> object:
     """Call one implementation with those of ``arguments`` that it asks for: an older plug-in does not know newer ones."""
     return impl.function(*(arguments[name] for name in impl.argnames))
@@ -202,7 +213,7 @@ def blamed(kind: Kind, name: str) -> Iterator[None]:
         yield
     except (OcrsdkError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         package = installed().distribution(kind, name)
         raise PluginError(
             f"the {kind} {name!r} of {package} failed: {_reason(error)}. Report it to its authors; to do without it choose another"
@@ -223,6 +234,12 @@ def _checked(result: object, kind: Kind) -> Iterable[type[Plugin]]:
         for attribute in ("name", "summary"):
             if not isinstance(getattr(cls, attribute, None), str):
                 raise TypeError(f"{cls.__name__} has no {attribute}")
+        if cls.Options is not None:
+            from pydantic import BaseModel
+
+            if not (isinstance(cls.Options, type) and issubclass(cls.Options, BaseModel)):
+                raise TypeError(f"{cls.__name__}.Options is no pydantic model")
+            cls.Options.model_json_schema()  # it has to be shown
         yield cls
 
 

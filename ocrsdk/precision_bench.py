@@ -173,10 +173,12 @@ def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "
             data = root / "pages"
             for split, count, seed in (("train", 16, 0), ("val", 4, 1)):
                 list(write_pages(data / split, count, seed))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
+        kept = ("OCRSDK_PLUGINS", "OCRSDK_DISABLED_PLUGINS")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_") or k in kept}
         for policy in policies:
             command = [
                 sys.executable, "-m", "ocrsdk", "train", str(data), "--epochs", "2", "--workers", "0", "--json",
+                "--set", "trainer.accelerator=cpu",
                 "--run-dir", str(root / policy), "--set", f"cache.policy={policy}", "--set", f"cache.dir={root / 'cache'}",
             ]  # fmt: skip
             done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
 
 from ocrsdk.errors import TrainingError
+from ocrsdk.loggers.rows import FILE_NAME, read_rows
 from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ class ArmRun:
     images_per_second: float | None
     peak_memory_bytes: int
     skipped_steps: int
-    losses: list[float]
-    """``train/loss`` at each update."""
+    losses: list[float | None]
+    """``train/loss`` at each update; None where it was NaN or infinite."""
     stopped: str = ""
     """The error of a run that NaN or infinity stopped."""
 
@@ -116,9 +118,9 @@ def _train(settings: Settings, arm: Arm, config: Path) -> ArmRun:
     raise TrainingError(f"the run {folder.name} ended with exit code {done.returncode}: {last} (all of it: {log})")
 
 
-def _losses(folder: Path) -> list[float]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [float(row["train/loss"]) for row in rows if "train/loss" in row]
+def _losses(folder: Path) -> list[float | None]:
+    values = [row["train/loss"] for row in read_rows(folder / FILE_NAME) if "train/loss" in row]
+    return [value if isfinite(value) else None for value in values]
 
 
 def judge(runs: list[ArmRun], margin: float) -> Equivalence:
@@ -142,11 +144,16 @@ def judge(runs: list[ArmRun], margin: float) -> Equivalence:
 
 
 def ratios(runs: list[ArmRun]) -> tuple[float | None, float]:
-    """(speed, memory), candidate over baseline; the speed is None if runs were too short to tell."""
+    """(speed, memory), candidate over baseline; the speed is None if runs were too short to tell.
+
+    The first pair does not count for the speed if there are more: its first run fills the cache.
+    """
+    first = min(run.seed for run in runs)
+    only = all(run.seed == first for run in runs)
     speed, memory = {}, {}
     for arm in ("baseline", "candidate"):
         of_arm = [r for r in runs if r.arm == arm and not r.stopped]
-        rates = [r.images_per_second for r in of_arm if r.images_per_second]
+        rates = [r.images_per_second for r in of_arm if r.images_per_second and (only or r.seed != first)]
         speed[arm] = median(rates) if rates else None
         memory[arm] = fmean(r.peak_memory_bytes for r in of_arm) if of_arm else 0.0
     fast, slow = speed["candidate"], speed["baseline"]
@@ -155,7 +162,8 @@ def ratios(runs: list[ArmRun]) -> tuple[float | None, float]:
 
 def write_report(report: ParityReport) -> None:
     """``report.json`` and ``report.png`` in the report's folder."""
-    (report.folder / "report.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    document = json.dumps(report.as_dict(), indent=1, allow_nan=False)
+    (report.folder / "report.json").write_text(document + "\n", encoding="utf-8")
     draw(report, report.folder / "report.png")
 
 
@@ -170,7 +178,8 @@ def draw(report: ParityReport, path: Path) -> None:
     for arm, colour in colours.items():
         of_arm = [run for run in report.runs if run.arm == arm]
         for i, run in enumerate(of_arm):
-            curves.plot(range(1, len(run.losses) + 1), run.losses, color=colour, alpha=0.6, label=names[arm] if i == 0 else None)
+            losses = [float("nan") if loss is None else loss for loss in run.losses]
+            curves.plot(range(1, len(losses) + 1), losses, color=colour, alpha=0.6, label=names[arm] if i == 0 else None)
         scores.plot([r.seed for r in of_arm], [r.hmean for r in of_arm], "o", color=colour, label=names[arm])
     curves.set(xlabel="update", ylabel="train/loss", yscale="log", title="loss")
     scores.set(xlabel="seed", ylabel="hmean, points", title="paired scores", xticks=sorted({r.seed for r in report.runs}))
@@ -186,9 +195,11 @@ def draw(report: ParityReport, path: Path) -> None:
 
 
 def certify(report: ParityReport, folder: Path) -> Path | None:
-    """Write the certificate of a check that was passed."""
-    from ocrsdk.certificates import Certificate, save
+    """Write the certificate of a check that was passed; one that failed takes an earlier certificate away."""
+    from ocrsdk.certificates import Certificate, revoke, save
 
+    if report.outcome == "fail":
+        revoke(folder, report.binding)
     if report.outcome != "pass":
         return None
     if report.speedup is None:

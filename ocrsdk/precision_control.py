@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.assembly import RunParts, binding, build_run, check_run, precision_strategy
+from ocrsdk.assembly import RunParts, binding, build_run, check_run, precision_strategy, trainer_kwargs
 from ocrsdk.errors import RunFolderError, SettingsError
 
 if TYPE_CHECKING:
@@ -100,10 +100,14 @@ class PrecisionControl:
         device = device_kind(self.settings.trainer.accelerator)
         options = self.settings.precision.options
         strategy = precision_strategy(candidate, options, device)
-        for compared in (strategy, precision_strategy(baseline, {}, device)):
+        reference = precision_strategy(baseline, {}, device)
+        if candidate == baseline:
+            raise SettingsError(f"--candidate and --baseline are both {candidate}; a strategy proves nothing against itself")
+        for compared in (strategy, reference):
             if compared.delegates:
                 raise SettingsError(f"{compared.name} stands for a choice of strategies; compare the strategies themselves")
-        checked = check_run(self.settings, data, self._progress)
+        asked = self.settings.precision.model_copy(update={"strategy": candidate})
+        checked = check_run(self.settings.model_copy(update={"precision": asked}), data, self._progress)
         settings = _comparable(checked.settings, self.settings.trainer.accumulate or strategy.accumulate, epochs)
         folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-precision-{candidate}"
         try:
@@ -127,7 +131,8 @@ class PrecisionControl:
             verdict.outcome, verdict.reason, candidate, baseline, margin, epochs, verdict.difference, verdict.low, verdict.high,
             speedup, memory_ratio, binding(checked, strategy, device), runs, _ranges(parts, strategy, 2), folder,
         )  # fmt: skip
-        report = replace(report, certificate=certify(report, settings.precision.certificates.expanduser()))
+        folder_of_proofs = settings.precision.certificates.expanduser()
+        report = replace(report, certificate=certify(report, folder_of_proofs) if reference.reference else None)
         write_report(report)
         return report
 
@@ -162,6 +167,8 @@ class PrecisionControl:
         model.train().to(device)
         batches = [batch.to(device) for batch in found.batches]
         context, scale = _numbers(precision, device)
+        if name == found.passport["precision"]:
+            scale = found.scale
         where = explain_nonfinite(model, DBLoss(**trained["loss"]), batches, context, scale)
         return ReplayResult(name, found.message, found.step, found.names, where)
 
@@ -201,7 +208,7 @@ def _numbers(strategy: PrecisionStrategy, device: str) -> tuple[Context, float]:
 
     trainer = Trainer(
         accelerator=device, devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, **strategy.trainer_kwargs(device),
+        enable_model_summary=False, **trainer_kwargs(strategy, device),
     )  # fmt: skip
     plugin = trainer.precision_plugin
     return plugin.forward_context, float(getattr(plugin, "scale", 1.0))

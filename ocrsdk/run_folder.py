@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,18 +82,26 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         RunFolderError: Another process holds it.
     """
-    with (folder / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunFolderError(f"{folder}: another process is training in it; choose another with --run-dir") from None
+    try:
+        file = (folder / LOCK_FILE).open("a")
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be written ({error.strerror}); choose another with --run-dir") from error
+    with file:
+        for attempt in range(10):  # one that only looks at runs lets go at once
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if attempt == 9:
+                    raise RunFolderError(f"{folder}: another process is training in it; choose another with --run-dir") from None
+                time.sleep(0.05)
         yield
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process is training in the folder."""
     try:
-        with (folder / LOCK_FILE).open("a") as file:
+        with (folder / LOCK_FILE).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -10,8 +10,8 @@ import yaml
 
 from ocrsdk import run_folder
 from ocrsdk.cache.versioning import differences
-from ocrsdk.errors import RunFolderError
-from ocrsdk.loggers.rows import FILE_NAME, read_rows
+from ocrsdk.errors import LoggerError, RunFolderError
+from ocrsdk.loggers.rows import FILE_NAME, RECORD, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +86,8 @@ def load_run(folder: Path) -> Run:
         raise RunFolderError(f"{folder}: no run in it ({run_folder.SETTINGS_FILE} is missing). See: ocrsdk runs list") from None
     except (OSError, yaml.YAMLError) as error:
         raise RunFolderError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(settings, dict) or not {"name", "precision", "logging"} <= settings.keys():
+        raise RunFolderError(f"{path}: not the settings of a run")
     known = run_folder.read_json(folder / run_folder.RUN_FILE) or {"run_id": "", "sessions": []}
     result = run_folder.read_json(folder / run_folder.RESULT_FILE) or {}
     state: State = "running" if run_folder.is_held(folder) else result.get("status", "interrupted")
@@ -186,24 +188,31 @@ def sync(run: Run, logger: str, options: dict[str, Any]) -> tuple[int, int]:
         OcrsdkError: It cannot take them all.
     """
     from ocrsdk import plugins
-    from ocrsdk.errors import LoggerError
     from ocrsdk.loggers.base import KnowsRows, RunInfo
 
+    if logger == RECORD:
+        raise LoggerError(f"{run.folder / FILE_NAME} is where rows come from; choose another logger")
     if not run.rows:
         raise RunFolderError(f"{run.folder}: nothing has been logged there")
     cls = plugins.logger(logger)
-    factory = cls(cls.check_options(options, f"logging.options.{logger}"))
+    own = run.settings["logging"]["options"].get(logger, {})
+    factory = cls(cls.check_options({**own, **options}, f"logging.options.{logger}"))
     environment = run.sessions[-1]["environment"] if run.sessions else {}
-    made = factory.build(RunInfo(run.folder, run.settings["name"], run.settings, True, run.run_id, environment))
-    if made is None:
-        raise LoggerError(f"{logger} keeps nothing")
     sent = present = 0
-    for number, row in enumerate(run.rows, 1):
-        values = {key: value for key, value in row.items() if key not in ("step", "time")}
-        if isinstance(made, KnowsRows) and made.has_row(int(row.get("row", number))):
-            present += 1
-            continue
-        made.log_metrics({**values, "row": row.get("row", number)}, row["step"])
-        sent += 1
-    made.finalize("success")
+    with plugins.blamed("logger", logger):
+        made = factory.build(RunInfo(run.folder, run.settings["name"], run.settings, True, run.run_id, environment))
+        if made is None:
+            raise LoggerError(f"{logger} keeps nothing")
+        status = "failed"
+        try:
+            for number, row in enumerate(run.rows, 1):
+                values = {key: value for key, value in row.items() if key not in ("step", "time")}
+                if isinstance(made, KnowsRows) and made.has_row(number):
+                    present += 1
+                    continue
+                made.log_metrics({**values, "row": number}, row["step"])
+                sent += 1
+            status = "success"
+        finally:
+            made.finalize(status)
     return sent, present

@@ -137,6 +137,9 @@ def _show_plan(plan: Plan) -> None:
 
 
 def _show_result(result: FitResult) -> None:
+    from ocrsdk import run_folder
+    from ocrsdk.loggers.rows import RECORD
+
     say()
     if result.signal:
         say(f"stopped by {result.signal} after {result.steps} steps. Go on with: ocrsdk train --resume {result.run_dir}")
@@ -159,9 +162,13 @@ def _show_result(result: FitResult) -> None:
         say(result.profile["verdict"])
         say()
     for name, problem in result.logger_problems.items():
-        say(f"logger         {name}: {problem}; send its rows later: ocrsdk logs sync {result.run_dir} --to {name}")
+        remedy = f"; send its rows later: ocrsdk logs sync {result.run_dir} --to {name}" if name != RECORD else ""
+        say(f"logger         {name}: {problem}{remedy}")
     if result.skipped_steps:
         say(f"left out       {result.skipped_steps} updates with gradients that were not finite")
     if not result.validated:
-        say(f"precision      {result.precision}, not validated here: ocrsdk precision check DATA --candidate {result.precision}")
+        config = result.run_dir / run_folder.SETTINGS_FILE
+        say(
+            f"precision      {result.precision}, not validated here: ocrsdk precision check --config {config} --candidate {result.precision}"
+        )
     say(f"run folder     {result.run_dir}")

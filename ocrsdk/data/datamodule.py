@@ -59,8 +59,8 @@ class DetectionDataModule(LightningDataModule):
         return None
 
     def dead_workers(self) -> list[int]:
-        """Loader processes that have ended while they should run."""
-        return [pid for dataset in (self.train, self.val) if dataset.work_log is not None for pid in dataset.work_log.dead()]
+        """Training loader processes that have ended: they should run as long as the run."""
+        return self.train.work_log.dead() if self.train.work_log is not None else []
 
     def _loader(self, dataset: Any, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
         return DataLoader(
@@ -84,7 +84,7 @@ class DetectionDataModule(LightningDataModule):
             return {}
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         whole = done * self.batch_size >= len(self.sampler)
-        epoch = trainer.current_epoch
+        epoch = self.sampler.epoch
         return {"epoch": epoch + 1, "offset": 0} if whole else {"epoch": epoch, "offset": done * self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

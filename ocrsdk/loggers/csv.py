@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def _number(row: dict[str, str]) -> int | None:
+    """The row's number; None for a line that a crash cut short."""
+    try:
+        return int(row["row"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 class CsvLogger(Logger):
     """One line a row, one column a metric; the file is rewritten when a new metric appears.
 
@@ -31,8 +39,11 @@ class CsvLogger(Logger):
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
-                self._rows = {int(float(row["row"])) for row in reader if row.get("row")}
+                self._rows = {number for row in reader if (number := _number(row)) is not None}
                 self._columns = list(reader.fieldnames or ())
+            if not path.read_bytes().endswith(b"\n"):  # a crash cut the last line short: keep it apart
+                with path.open("a", encoding="utf-8") as file:
+                    file.write("\n")
 
     @property
     def name(self) -> str:
@@ -75,7 +86,7 @@ class CsvLogger(Logger):
         with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            writer.writerows(before)
+            writer.writerows({key: value for key, value in row.items() if key is not None} for row in before)
         partial.replace(self.path)
         self._columns = columns
 

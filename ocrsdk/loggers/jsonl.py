@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -126,7 +127,8 @@ class JsonlLogger(Logger):
     def state(self) -> dict[str, Any]:
         """The number of rows that are durable when this returns."""
         self._write()
-        os.fsync(self._fd)
+        with contextlib.suppress(OSError):  # rows of a disk that fails now are told of at the end
+            os.fsync(self._fd)
         return {"rows": self.rows}
 
     @rank_zero_only
@@ -139,7 +141,8 @@ class JsonlLogger(Logger):
         if self._fd < 0:
             return
         lost = 0 if self._write() else len(self._pending)
-        os.fsync(self._fd)
+        with contextlib.suppress(OSError):
+            os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1
         if lost:

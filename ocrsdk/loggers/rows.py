@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "metrics.jsonl"
+RECORD = "jsonl"
+"""The logger that every run has; all others can be filled from it later."""
 
 
 def jsonable(value: Any) -> float | int | str:

@@ -162,8 +162,14 @@ def _present(folder: Path, run_id: str, own: Path) -> dict[int, int]:
 
     found = {}
     for path in sorted(folder.glob(f"*/*{run_id}.wandb")):
-        if path.parent.resolve() != own.resolve():
-            found.update({int(row["row"]): int(row["_step"]) for row in read_history(path) if "row" in row})
+        if path.parent.resolve() == own.resolve():
+            continue
+        try:
+            rows = read_history(path)
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file raises: its rows are sent again
+            get_logger(__name__).warning("an earlier W&B file cannot be read; its rows are sent again", reason=str(error))
+            continue
+        found.update({int(row["row"]): int(row["_step"]) for row in rows if "row" in row})
     return found
 
 

@@ -50,6 +50,10 @@ def equivalence(baseline: Sequence[float], candidate: Sequence[float], margin: f
     where = f"the 90 % interval of the difference is {low:+.2f} to {high:+.2f} points"
     if len(pairs) < 2:
         return Equivalence("inconclusive", "one seed tells nothing about the spread; give at least 2, better 5", mean, low, high)
+    if low == high != 0:
+        return Equivalence(
+            "inconclusive", "all differences are equal, which says nothing of their spread; give more seeds", mean, low, high
+        )
     if low > -margin and (high < margin or low > 0):
         return Equivalence(
             "pass", f"{where}, within the margin of {margin:g}" if high < margin else f"{where}: better", mean, low, high

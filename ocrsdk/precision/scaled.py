@@ -31,6 +31,8 @@ class ScaledHalf(MixedPrecision):
         super().__init__("16-mixed", device, scaler)
         self.max_skips = max_skips
         self.last_skipped = False
+        self.used_scale = init_scale
+        """That of the last update, before it was adapted."""
 
     @property
     def scale(self) -> float:
@@ -43,7 +45,7 @@ class ScaledHalf(MixedPrecision):
     ) -> Any:
         """Backward, unscale, clip (in ``_after_closure``), update if everything is finite, adapt the scale."""
         assert self.scaler is not None
-        before = self.scale
+        before = self.used_scale = self.scale
         closure()
         self.scaler.unscale_(optimizer)
         self._after_closure(model, optimizer)

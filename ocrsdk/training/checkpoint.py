@@ -25,7 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            for left in target.parent.glob(f".{target.name}.*.partial"):  # by a killed process: one process has the folder
+            for left in target.parent.glob(f".{target.name}.*.partial"):  # of a killed process: one process has the folder
                 if left != partial:
                     left.unlink(missing_ok=True)
             with partial.open("wb") as file:
@@ -37,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{target}: the checkpoint cannot be written ({error})") from error
         finally:
-            partial.unlink(missing_ok=True)  # also when a second signal stops the process here
+            partial.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

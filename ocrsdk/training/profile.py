@@ -15,7 +15,7 @@ from pytorch_lightning.profilers import Profiler
 from ocrsdk.data.dataset import SampleIndex
 from ocrsdk.data.targets import draw_targets
 from ocrsdk.loggers.run_logger import RunLogger
-from ocrsdk.logs import get_logger, is_json
+from ocrsdk.logs import get_logger
 from ocrsdk.training.device import peak_memory
 
 if TYPE_CHECKING:
@@ -168,7 +168,10 @@ class Profile(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Log the shares so far."""
         for name, phase in self._phases(trainer).items():
-            pl_module.epoch_values[f"profile/{name.replace(' ', '_')}"] = phase.share
+            metric = f"profile/{name.replace(' ', '_')}"
+            pl_module.epoch_values[metric] = phase.share
+            if phase.p50:
+                pl_module.epoch_values.update({f"{metric}_{p}_ms": getattr(phase, p) for p in ("p50", "p95", "p99")})
 
     def _phases(self, trainer: Trainer) -> dict[str, PhaseTime]:
         wall = max(time.perf_counter() - self._begun, 1e-9)
@@ -195,8 +198,7 @@ class Profile(Callback):
             cache_hit_rate=counts.hit_rate if counts is not None else None,
             verdict=verdict({n: phase.share for n, phase in phases.items()}, sample, self.workers, self.cpus, self.cache.enabled),
         )
-        if is_json():  # on a console it stands below the table of phases
-            get_logger(__name__).info("profile", verdict=self.report.verdict)
+        get_logger(__name__).info("profile", verdict=self.report.verdict)
 
 
 def sample_times(dataset: TrainDataset, count: int = 8) -> dict[str, float]:

@@ -32,9 +32,11 @@ class Replay:
     """Image files of each batch."""
     step: int
     message: str
+    scale: float
+    """What each batch's loss was multiplied with."""
 
 
-def write_replay(folder: Path, module: DetectionModule, batches: list[Batch], message: str) -> Path:
+def write_replay(folder: Path, module: DetectionModule, batches: list[Batch], message: str, scale: float) -> Path:
     """Write ``nonfinite-step-<n>.ckpt``.
 
     Args:
@@ -42,6 +44,7 @@ def write_replay(folder: Path, module: DetectionModule, batches: list[Batch], me
         module: With the weights from before the update.
         batches: Those of the update.
         message: What was wrong.
+        scale: What each batch's loss was multiplied with.
     """
     path = folder / f"nonfinite-step-{module.global_step}.ckpt"
     kept = []
@@ -53,7 +56,7 @@ def write_replay(folder: Path, module: DetectionModule, batches: list[Batch], me
         "ocrsdk": module.passport,
         "state_dict": {f"model.{name}": value.cpu() for name, value in module.model.state_dict().items()},
         "global_step": module.global_step,
-        "replay": {"batches": kept, "message": message},
+        "replay": {"batches": kept, "message": message, "scale": scale},
     }
     AtomicCheckpointIO().save_checkpoint(content, path)
     return path
@@ -74,4 +77,4 @@ def read_replay(path: Path) -> Replay:
     batches = [Batch(item["image"], [], TargetMaps(*item["targets"])) for item in kept["batches"]]
     names = [item["names"] for item in kept["batches"]]
     state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
-    return Replay(content["ocrsdk"], state, batches, names, content["global_step"], kept["message"])
+    return Replay(content["ocrsdk"], state, batches, names, content["global_step"], kept["message"], kept["scale"])

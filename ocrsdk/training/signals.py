@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 _CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+_ONE_HANG_UP = 2.0
+"""SIGHUPs within so many seconds are one."""
+
+
 class StopSignals(Callback):
     """While the run trains, the first SIGINT, SIGTERM or SIGHUP calls ``request_stop``; a second one ends the process at once.
 
@@ -31,6 +37,8 @@ class StopSignals(Callback):
         self._request_stop = request_stop
         self._previous: dict[int, Any] = {}
         self.received: signal.Signals | None = None
+        self._at = 0.0
+        self._terminal = sys.stderr.isatty()
 
     def on_train_start(self, *_args: Any) -> None:
         """Take over."""
@@ -38,7 +46,7 @@ class StopSignals(Callback):
             for number in _CAUGHT:
                 self._previous[number] = signal.signal(number, self._handle)
 
-    def on_train_end(self, *_args: Any) -> None:
+    def on_fit_end(self, *_args: Any) -> None:
         """Give back."""
         self._restore()
 
@@ -53,11 +61,20 @@ class StopSignals(Callback):
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # a progress bar has hidden the cursor
+            if number == signal.SIGHUP and time.monotonic() - self._at < _ONE_HANG_UP:
+                return  # the shell and the system both tell of a closed terminal
+            if self._terminal:
+                with contextlib.suppress(OSError):
+                    os.write(2, b"\x1b[?25h\n")  # a progress bar has hidden the cursor
             os._exit(128 + number)  # an exception could get lost in compiled code; nothing on disk is half-written
-        self.received = signal.Signals(number)
+        self.received, self._at = signal.Signals(number), time.monotonic()
+        self._request_stop()
+        if number == signal.SIGHUP and self._terminal:  # it is gone: whatever is still said must not cost the checkpoint
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in (1, 2):
+                os.dup2(nowhere, descriptor)
+            return
         text = f"{self.received.name}: stopping after this step and saving a checkpoint (once more: stop at once)"
         line = json.dumps({"event": text, "level": "warning"}) if is_json() else f"\n{text}"
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - a log call is not safe inside a signal handler
-        self._request_stop()
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode())  # neither a log call nor print is safe inside a signal handler

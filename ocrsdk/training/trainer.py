@@ -50,6 +50,7 @@ def build_trainer(
     settings: Settings,
     run_dir: Path,
     strategy: PrecisionStrategy,
+    precision_kwargs: dict[str, Any],
     logger: RunLogger | None,
     datamodule: DetectionDataModule,
     cache: SampleCache,
@@ -77,7 +78,7 @@ def build_trainer(
         profile = Profile(profiler, datamodule.train, cache, datamodule.workers, available_cpus(), device)
         callbacks.append(profile)
     callbacks.append(Rows(limits))
-    precision: dict[str, Any] = strategy.trainer_kwargs(device)
+    precision = dict(precision_kwargs)
     plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]
     trainer = Trainer(
         accelerator=device,

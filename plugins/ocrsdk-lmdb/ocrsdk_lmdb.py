@@ -41,37 +41,54 @@ _MOST_VIEWS = 500
 """Values in use at one time in one process; further ones are copied."""
 
 
-class _Environments:
-    """LMDB files open in this process: one that is opened twice loses its locks."""
+class _Shared:
+    """One LMDB file, open once in this process, whoever uses it: one that is opened twice loses its locks."""
 
-    def __init__(self) -> None:
-        self._open: dict[str, tuple[lmdb.Environment, int]] = {}
-        self._pid = os.getpid()
+    def __init__(self, environment: lmdb.Environment, folder: Path) -> None:
+        self.environment, self.pid = environment, os.getpid()
+        self.identity = _identity(folder)
+        self.users = 0
+        self.views = 0
+        """Values in use, each with a read transaction."""
 
-    def _after_fork(self) -> None:
-        if self._pid != os.getpid():
-            for environment, _ in self._open.values():  # the parent's own locks and reader slots are not touched by this
-                environment.close()
-            self._open, self._pid = {}, os.getpid()
-
-    def open(self, path: Path, **kwargs: Any) -> lmdb.Environment:
-        self._after_fork()
-        environment, users = self._open.get(str(path), (None, 0))
-        if environment is None:
-            environment = lmdb.open(str(path), **kwargs)
-        self._open[str(path)] = (environment, users + 1)
-        return environment
-
-    def close(self, path: Path) -> None:
-        self._after_fork()
-        environment, users = self._open.pop(str(path), (None, 0))
-        if environment is not None and users > 1:
-            self._open[str(path)] = (environment, users - 1)
-        elif environment is not None:
-            environment.close()
+    def release(self, transaction: lmdb.Transaction) -> None:
+        """A value is not in use any more."""
+        if self.pid == os.getpid():
+            transaction.abort()
+            self.views -= 1
+            _close_if_idle(self)
 
 
-_environments = _Environments()
+_open: dict[str, _Shared] = {}
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _acquire(folder: Path, **kwargs: Any) -> _Shared:
+    for path, shared in list(_open.items()):
+        if shared.pid != os.getpid():  # of the parent; its own locks and reader slots are not touched by this
+            shared.environment.close()
+            del _open[path]
+    shared = _open.get(str(folder))
+    if shared is not None and shared.identity != _identity(folder):
+        raise CacheEnvironmentError(
+            f"{folder}: was removed and made anew while values of it are in use; they are read from their sources"
+        )
+    if shared is None:
+        shared = _open[str(folder)] = _Shared(lmdb.open(str(folder), **kwargs), folder)
+    shared.users += 1
+    return shared
+
+
+def _close_if_idle(shared: _Shared) -> None:
+    if shared.users == 0 and shared.views == 0:
+        shared.environment.close()
+        for path, found in list(_open.items()):
+            if found is shared:
+                del _open[path]
 
 
 class LmdbCache(CacheBackend):
@@ -94,13 +111,12 @@ class LmdbCache(CacheBackend):
         self._forget()
 
     def _forget(self) -> None:
-        self._env: lmdb.Environment | None = None
+        self._shared: _Shared | None = None
         self._hold: Hold | None = None
         self._pid = -1
-        self._views = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_env": None, "_hold": None, "_pid": -1, "_views": 0}
+        return self.__dict__ | {"_shared": None, "_hold": None, "_pid": -1}
 
     # -------------------------------------------------------------------- opening
 
@@ -130,9 +146,9 @@ class LmdbCache(CacheBackend):
             self._folder.mark_used()
 
     def _opened(self, create: bool = False) -> lmdb.Environment:
-        if self._env is not None and self._pid == os.getpid():
+        if self._shared is not None and self._pid == os.getpid():
             if self._hold is not None and self._hold.still_there():
-                return self._env
+                return self._shared.environment
             self.close()  # cleared or removed by another process
         self._forget()
         path = self._folder.path
@@ -147,18 +163,18 @@ class LmdbCache(CacheBackend):
             _refuse_cut(data)
         elif not inner.is_dir() or read_only:
             raise CacheStoreError(f"{inner}: data.mdb is missing. Try: ocrsdk cache clear --rebuild")
-        self._env = _environments.open(
+        self._shared = _acquire(
             inner, map_size=_rounded(self.location.budget + self.location.budget // 8 + _ROOM), max_readers=4096,
             sync=self.options.durability == "full", readonly=read_only, lock=not read_only, readahead=True, mode=0o600,
         )  # fmt: skip
         self._pid = os.getpid()
-        return self._env
+        return self._shared.environment
 
     def close(self) -> None:
         """See the contract. Values in use keep their pages."""
-        if self._env is not None and self._pid == os.getpid():
-            if self._views == 0:
-                _environments.close(self._folder.path / "lmdb")
+        if self._shared is not None and self._pid == os.getpid():
+            self._shared.users -= 1
+            _close_if_idle(self._shared)
             if self._hold is not None:
                 self._hold.close()
         self._forget()
@@ -174,7 +190,7 @@ class LmdbCache(CacheBackend):
     def get(self, key: str) -> bytes | memoryview | None:
         """A view of the mapped file; it, and what is made from it, keeps a read transaction open until it is let go."""
         with self._errors():
-            if self._env is None and not self._folder.path.is_dir():
+            if self._shared is None and not self._folder.path.is_dir():
                 return None
             try:
                 env = self._opened()
@@ -182,21 +198,18 @@ class LmdbCache(CacheBackend):
                 if self._folder.path.is_dir():
                     raise
                 return None  # removed meanwhile
+            shared = self._shared
+            assert shared is not None
             transaction = env.begin(buffers=True)
             found = transaction.get(key.encode("ascii"))
-            if found is None or len(found) == 0 or self._views >= _MOST_VIEWS:
+            if found is None or len(found) == 0 or shared.views >= _MOST_VIEWS:
                 value = None if found is None else bytes(found)
                 transaction.abort()
                 return value
             view = np.frombuffer(found, np.uint8)
-            self._views += 1
-            weakref.finalize(view, self._release, transaction, os.getpid())
+            shared.views += 1
+            weakref.finalize(view, shared.release, transaction)
             return memoryview(view)
-
-    def _release(self, transaction: lmdb.Transaction, pid: int) -> None:
-        if pid == os.getpid():
-            transaction.abort()
-            self._views -= 1
 
     def set(self, key: str, value: bytes) -> bool:
         """See the contract."""

@@ -136,7 +136,9 @@ class MlflowLoggerFactory(LoggerFactory):
                 earlier = (
                     client.search_runs([number], f"tags.`ocrsdk.run_id` = '{run.run_id}'", max_results=1) if run.resumed else []
                 )
-                known = earlier[0].info.run_id if earlier else client.create_run(number, tags=tags, run_name=run.name).info.run_id
+                known = earlier[0].info.run_id if earlier else None
+            if known is None:
+                known = client.create_run(number, tags=tags, run_name=run.name).info.run_id
                 params = [Param(key, str(value)[:6000]) for key, value in _flat(run.settings)]
                 for start in range(0, len(params), _MOST_PARAMS):
                     client.log_batch(known, params=params[start : start + _MOST_PARAMS])

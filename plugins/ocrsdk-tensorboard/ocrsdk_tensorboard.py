@@ -34,7 +34,9 @@ class TensorBoardLogger(Logger):
     def __init__(self, folder: Path, name: str, flush_seconds: int) -> None:
         super().__init__()
         self._name = name
-        self._writer = SummaryWriter(str(folder), flush_secs=flush_seconds)
+        self._present = _rows(folder)
+        self._writer = SummaryWriter(str(folder), flush_secs=max(1, flush_seconds))
+        self._at_once = flush_seconds == 0
         self._time = 0.0
 
     @property
@@ -62,6 +64,12 @@ class TensorBoardLogger(Logger):
         self._time = max(time.time(), self._time + 1e-4)
         for key, value in metrics.items():
             self._writer.add_scalar(key, value, step, walltime=self._time, new_style=True, double_precision=True)
+        if self._at_once:
+            self._writer.flush()
+
+    def has_row(self, row: int) -> bool:
+        """Whether the row stood in the event files when the run was resumed."""
+        return row in self._present
 
     @rank_zero_only
     def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: Any) -> None:
@@ -92,8 +100,8 @@ class TensorBoardLoggerFactory(LoggerFactory):
 
         model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-        flush_seconds: int = Field(30, ge=1)
-        """Longest time that a row waits before it is on the disk."""
+        flush_seconds: int = Field(0, ge=0)
+        """Longest time that a row waits before it is on the disk; 0 for none."""
 
     def build(self, run: RunInfo) -> Logger:
         """A logger that adds an event file to the run's."""
@@ -106,6 +114,18 @@ class TensorBoardLoggerFactory(LoggerFactory):
             lines = [f"    {key}: {value}" for key, value in sorted(_flat(run.settings | {"environment": run.environment}))]
             logger.experiment.add_text("settings", "\n".join(lines), 0)
         return logger
+
+
+def _rows(folder: Path) -> set[int]:
+    """Numbers of the rows in the event files that are there."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found = set()
+    for path in sorted(folder.glob("events.*")) if folder.is_dir() else ():
+        for event in EventFileLoader(str(path)).Load():
+            found.update(int(make_ndarray(value.tensor).item()) for value in event.summary.value if value.tag == "row")
+    return found
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,7 +60,7 @@ class ValkeyCache(CacheBackend):
         username: str | None = None
         """User, if the server asks for one."""
         password: SecretStr | None = None
-        """Password; the variable ``OCRSDK_VALKEY_PASSWORD`` keeps it out of files, for a process and its loader workers."""
+        """Password; the variable ``VALKEY_PASSWORD`` keeps it out of files, for a process and its loader workers."""
         prefix: str = Field("ocrsdk", pattern=r"^[\w.-]+$")
         """Begins every key, so that the server can serve other things as well."""
         timeout: float = Field(5.0, gt=0, le=600)
@@ -75,6 +76,11 @@ class ValkeyCache(CacheBackend):
         return self.__dict__ | {"_client": None, "_pid": -1, "_leased": 0.0}
 
     # ------------------------------------------------------------------ the server
+
+    @property
+    def _place(self) -> str:
+        """The address, without a password."""
+        return re.sub(r"//[^/@]*@", "//***@", str(self.options.url))
 
     def _root(self, version: str) -> str:
         return f"{self.options.prefix}:1:{version}"
@@ -92,7 +98,7 @@ class ValkeyCache(CacheBackend):
         options = self.options
         try:
             if self._client is None or self._pid != os.getpid():
-                password = options.password.get_secret_value() if options.password else os.environ.get("OCRSDK_VALKEY_PASSWORD")
+                password = options.password.get_secret_value() if options.password else os.environ.get("VALKEY_PASSWORD")
                 self._client = valkey.Valkey.from_url(
                     options.url, username=options.username, password=password, socket_timeout=options.timeout,
                     socket_connect_timeout=options.timeout,
@@ -100,15 +106,15 @@ class ValkeyCache(CacheBackend):
                 self._pid = os.getpid()
             yield self._client
         except valkey.exceptions.AuthenticationError as error:
-            raise CacheEnvironmentError(f"{options.url}: {error}; set cache.options.username and OCRSDK_VALKEY_PASSWORD") from error
+            raise CacheEnvironmentError(f"{self._place}: {error}; set cache.options.username and VALKEY_PASSWORD") from error
         except (valkey.exceptions.ConnectionError, valkey.exceptions.TimeoutError, OSError) as error:
-            raise CacheEnvironmentError(f"{options.url}: the server does not answer ({error}); is it running?") from error
+            raise CacheEnvironmentError(f"{self._place}: the server does not answer ({error}); is it running?") from error
         except ValueError as error:
-            raise CacheError(f"cache.options.url = {options.url!r}: {error}") from error
+            raise CacheError(f"cache.options.url = {self._place!r}: {error}") from error
         except valkey.exceptions.ResponseError as error:
             if "WRONGTYPE" in str(error):
-                raise CacheForeignError(f"{options.url}: other data under the prefix {options.prefix!r}; choose another") from error
-            raise CacheEnvironmentError(f"{options.url}: {error}") from error
+                raise CacheForeignError(f"{self._place}: other data under the prefix {options.prefix!r}; choose another") from error
+            raise CacheEnvironmentError(f"{self._place}: {error}") from error
 
     def _lease(self, client: valkey.Valkey) -> None:
         now = time.monotonic()
@@ -124,7 +130,7 @@ class ValkeyCache(CacheBackend):
             known = client.hget(self._meta(), "budget")
             if known is not None and int(known) != self.location.budget and self._in_use(client, self.location.version):
                 raise CacheError(
-                    f"{self.options.url}: another run uses this version with cache.budget={int(known)}, this one asks for "
+                    f"{self._place}: another run uses this version with cache.budget={int(known)}, this one asks for "
                     f"{self.location.budget}; give both the same, or wait for the other to end"
                 )
             now = time.time()
@@ -214,7 +220,7 @@ class ValkeyCache(CacheBackend):
         try:
             with self._server() as client:
                 if not client.exists(self._meta()):
-                    return [Finding(Severity.ERROR, f"{self.options.url}: NO CACHE of version {self.location.version} there")]
+                    return [Finding(Severity.ERROR, f"{self._place}: NO CACHE of version {self.location.version} there")]
                 policy = client.info("memory").get("maxmemory_policy", "noeviction")
                 if policy != "noeviction":
                     found.append(

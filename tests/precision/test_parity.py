@@ -54,6 +54,7 @@ def test_the_interval_is_that_of_a_paired_t_test(pairs: list[tuple[float, float]
         ([90, 91, 92], [88, 93, 92], "inconclusive", "across the margin"),
         ([90, 91, 92], [93, 94.1, 95], "pass", "better"),
         ([90], [90], "inconclusive", "one seed"),
+        ([90, 91], [89.5, 90.5], "inconclusive", "all differences are equal"),
         ([0, 0, 0], [0, 0, 0], "inconclusive", "the baseline learned too little"),
     ],
 )
@@ -73,6 +74,8 @@ def test_a_stopped_run_fails_the_candidate_and_never_counts_for_the_baseline():
     broken = arm_run("candidate", 2, 0, "NaN", None, 0)
     assert judge([*base, *good, broken], 1.0).outcome == "fail"
     assert ratios([*base, *good, broken]) == (1.5, 0.6)
+    cold = replace(base[0], images_per_second=1.0)  # its run fills the cache
+    assert ratios([cold, *base[1:], *good, broken]) == (1.5, 0.6)
     swapped = [replace(r, arm="baseline") for r in (*good, broken)] + [replace(r, arm="candidate") for r in base]
     assert judge(swapped, 1.0).outcome == "inconclusive"
 
@@ -109,6 +112,14 @@ def test_any_difference_voids_a_certificate_and_is_named(tmp_path: Path, name: s
     assert [c.difference for c in certificates.read_all(tmp_path)] == [0.3]
 
 
+def test_a_failed_check_takes_an_earlier_certificate_away(tmp_path: Path):
+    certificates.save(tmp_path, certificate(BOUND))
+    certificates.revoke(tmp_path, replace(BOUND, data="other"))
+    assert certificates.read_all(tmp_path)
+    certificates.revoke(tmp_path, BOUND)
+    assert certificates.read_all(tmp_path) == []
+
+
 def test_damaged_certificates_are_named_and_prove_nothing(tmp_path: Path):
     path = certificates.save(tmp_path, certificate(BOUND))
     path.write_text(path.read_text()[:-40])
@@ -131,6 +142,8 @@ def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, syn
     assert (chosen.strategy.name, chosen.strategy.options.force) == ("bf16", True)
     assert chosen.certificate == certificate(bound)
     assert "1.80 times" in chosen.why
+    certificates.save(tmp_path, certificate(bound, seeds=2))
+    assert choose_precision(checked, "cpu").strategy.name == "fp32"
     certificates.save(tmp_path, certificate(bound, speedup=0.9))
     assert choose_precision(checked, "cpu").strategy.name == "fp32"
     certificates.save(tmp_path, certificate(bound))
@@ -246,7 +259,7 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
     assert "not validated" not in result.stderr + result.stdout
     result = cli(*train, "--precision", "twin", "--run-dir", "b", "--set", "model.name=dbnet++", env=env)
     assert result.stderr.count("twin is not validated for this model on this device") == 1
-    assert "ocrsdk precision check data --candidate twin" in result.stderr
+    assert "ocrsdk precision check --config b/settings.yaml --candidate twin" in result.stderr
     assert 'model.name: "dbnet" -> "dbnet++"' in result.stderr
     result = cli("train", "--resume", "a", "--precision", "fp32", "--epochs", "2", env=env)
     assert result.returncode == 2
@@ -303,6 +316,9 @@ def test_asking_for_a_choice_as_candidate_is_refused(cli: CLI, synth_pages: Path
     result = cli("precision", "check", synth_pages, "--candidate", "auto")
     assert result.returncode == 2
     assert "auto stands for a choice of strategies" in result.stderr
+    result = cli("precision", "check", synth_pages, "--candidate", "fp32")
+    assert result.returncode == 2
+    assert "proves nothing against itself" in result.stderr
     result = cli("precision", "check", synth_pages, "--candidate", "fp8")
     assert result.returncode == 2
     assert "no precision strategy named 'fp8'. Installed: auto, bf16, fp16-safe, fp32." in result.stderr

@@ -210,6 +210,9 @@ def test_json_lines_profile_and_curves(cli: CLI, tmp_path: Path, synth_pages: Pa
         "run": "runs/a", "logger": "csv", "sent": 0, "present": len(rows)
     }  # fmt: skip
     for args, message in (
+        (("logs", "sync", "runs/a", "--to", "jsonl"), "is where rows come from"),
+        (("train", "--resume", "runs/a"), "0 steps were made"),
+        (("train", "--resume", "runs/a", "--epochs", "9", "--batch-size", "3"), "data.batch_size was 2 and is 3"),
         (("runs", "show", "nowhere"), "nowhere: no run in it"),
         (("runs", "compare", "runs/a"), "give at least two runs"),
         (("logs", "sync", "runs/a", "--to", "jsom"), "no logger named 'jsom'"),
@@ -219,6 +222,12 @@ def test_json_lines_profile_and_curves(cli: CLI, tmp_path: Path, synth_pages: Pa
         result = cli(*args)
         assert result.returncode == 2
         assert message in result.stderr
+    assert [run["state"] for run in json.loads(cli("runs", "list", "--json").stdout)] == ["finished", "finished"]
+    before = logged(tmp_path / "runs/b")
+    result = cli("train", "--resume", "runs/b", "--epochs", "3", "--json")
+    assert result.returncode == 0, result.stderr
+    assert logged(tmp_path / "runs/b")[: len(before)] == before
+    assert not (tmp_path / "runs/b/metrics.superseded.jsonl").exists()
 
 
 def test_secrets_are_struck_out(monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pytorch_lightning.callbacks import Checkpoint
+
+from ocrsdk.models.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,17 +53,23 @@ class BestAndLast(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save if the last one is old, and at once when the run was asked to stop; never between the batches of one update."""
         module: DetectionModule = pl_module
-        if trainer.should_stop or (self._is_old() and not trainer.is_last_batch and module.ends_update(batch_idx)):
+        if (trainer.should_stop or self._is_old()) and not trainer.is_last_batch and module.ends_update(batch_idx):
             self._save_last(trainer, module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Save if the last one is old; a validation that was due has been made."""
-        if self._is_old():
+        """Save at the end, and if the last one is old; a validation that was due has been made."""
+        if self._is_old() or trainer.should_stop:
             self._save_last(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Save the final state."""
+        """Save the final state: what the last validation has changed as well, after a run that ended within an epoch."""
         self._save_last(trainer, pl_module)
+        content = torch.load(self.last_path, map_location="cpu", weights_only=True)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback.state_key in content["callbacks"]:
+                content["callbacks"][callback.state_key] = callback.state_dict()
+        pl_module.on_save_checkpoint(content)
+        trainer.strategy.checkpoint_io.save_checkpoint(content, self.last_path)
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._saved_at >= self.every_seconds
@@ -75,5 +84,9 @@ class BestAndLast(Checkpoint):
         return {"best_hmean": self.best_hmean, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.best_hmean, self.best_step = state_dict["best_hmean"], state_dict["best_step"]
+        """Go on from there; ``best.ckpt`` may be newer than the checkpoint that the run goes on from."""
+        states = [state_dict]
+        if self.best_path.exists():
+            states.append(read_checkpoint(self.best_path)["callbacks"][self.state_key])
+        best = max(states, key=lambda state: float(state["best_hmean"]))
+        self.best_hmean, self.best_step = best["best_hmean"], best["best_step"]

@@ -89,7 +89,7 @@ class NumericGuard(Callback):
         )  # fmt: skip
         if self._in_row >= plugin.max_skips:
             where = explain_nonfinite(
-                module.model, module.loss, self._window, trainer.precision_plugin.forward_context, getattr(plugin, "scale", 1.0)
+                module.model, module.loss, self._window, trainer.precision_plugin.forward_context, _scale(trainer)
             )
             raise NonFiniteError(
                 f"{self._in_row} updates in a row were left out, the last one at step {trainer.global_step} for "
@@ -104,7 +104,7 @@ class NumericGuard(Callback):
         """Keep what is needed to see it happen again."""
         if isinstance(exception, NonFiniteError) and self._window:
             self._restore()
-            path = write_replay(self.folder, pl_module, self._window, str(exception))
+            path = write_replay(self.folder, pl_module, self._window, str(exception), _scale(trainer))
             exception.args = (f"{exception}. To see it again: ocrsdk precision replay {path}",)
         self._window.clear()
 
@@ -115,6 +115,11 @@ class NumericGuard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self._in_row = state_dict["in_row"]
+
+
+def _scale(trainer: Trainer) -> float:
+    """What each batch's loss was multiplied with."""
+    return float(getattr(trainer.precision_plugin, "used_scale", 1.0)) / trainer.accumulate_grad_batches
 
 
 def block_of(parameter: str) -> str:

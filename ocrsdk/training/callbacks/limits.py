@@ -39,6 +39,11 @@ class RunLimits(Callback):
         """Seconds of training so far, those before a resume included."""
         return self._spent_before + time.monotonic() - self._started
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether ``request_stop`` was called."""
+        return self._stop_requested
+
     def request_stop(self) -> None:
         """End the run after the current step, without a validation."""
         self._stop_requested = True

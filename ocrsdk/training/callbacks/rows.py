@@ -52,7 +52,8 @@ class Rows(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the epoch's row; a validation that was due has written its own."""
         module: DetectionModule = pl_module
-        self._write(trainer, module, module.epoch_values)
+        if not (self._limits.stop_requested and not trainer.is_last_batch):  # a resumed run ends the epoch, and writes its row
+            self._write(trainer, module, module.epoch_values)
         module.epoch_values.clear()
 
     def _write(self, trainer: Trainer, module: DetectionModule, values: dict[str, Any]) -> None:

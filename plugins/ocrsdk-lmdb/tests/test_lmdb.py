@@ -9,7 +9,7 @@ import pytest
 
 from ocrsdk.cache.base import CacheLocation, Severity
 from ocrsdk.cache.versioning import fingerprint
-from ocrsdk.errors import CacheError, CacheStoreError
+from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheStoreError
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
 from ocrsdk_lmdb import LmdbCache
 
@@ -35,6 +35,22 @@ def test_a_value_in_use_stays_as_it_is(cache: LmdbCache):
     del held
     gc.collect()
     assert bytes(cache.get(key(1))) == value(29, 300_000)
+
+
+def test_a_version_that_is_removed_while_a_value_is_in_use_is_never_written_to(cache: LmdbCache):
+    cache.set(key(1), value(1, 50_000))
+    held = cache.get(key(1))
+    other = LmdbCache(cache.location)
+    other.remove_version(cache.location.version)
+    with pytest.raises(CacheEnvironmentError, match="while values of it are in use"):
+        cache.set(key(2), b"lost")
+    assert bytes(held) == value(1, 50_000)
+    del held
+    gc.collect()
+    assert cache.set(key(2), b"kept")
+    assert list(cache) == [key(2)]
+    cache.close()
+    assert list(LmdbCache(cache.location)) == [key(2)]
 
 
 def test_more_values_in_use_than_transactions(cache: LmdbCache):

@@ -111,7 +111,7 @@ def test_a_server_that_dies_is_the_environments_fault(port: int):
     with pytest.raises(CacheEnvironmentError, match="is it running"):
         cache.get(key(1))
     process = start(number, "--requirepass", "secret")
-    with pytest.raises(CacheEnvironmentError, match="OCRSDK_VALKEY_PASSWORD"):
+    with pytest.raises(CacheEnvironmentError, match="VALKEY_PASSWORD"):
         cache.get(key(1))
     process.kill()
     process.wait()
