@@ -168,7 +168,6 @@ def _show_result(result: FitResult) -> None:
         say(f"left out       {result.skipped_steps} updates with gradients that were not finite")
     if not result.validated:
         config = result.run_dir / run_folder.SETTINGS_FILE
-        say(
-            f"precision      {result.precision}, not validated here: ocrsdk precision check --config {config} --candidate {result.precision}"
-        )
+        say(f"precision      {result.precision}, not validated here")
+        say(f"to validate    ocrsdk precision check --config {config} --candidate {result.precision}")
     say(f"run folder     {result.run_dir}")
