@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 import uuid
 import warnings
@@ -214,6 +215,10 @@ class Pipeline:
             shown = loader_error(error, parts.datamodule)
             if shown is None:
                 raise
+            for (
+                process
+            ) in multiprocessing.active_children():  # loaders heed no SIGTERM, and one may wait for what the dead one held
+                process.kill()
             raise shown from error
         finally:
             parts.cache.close()

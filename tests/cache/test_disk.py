@@ -692,7 +692,7 @@ def test_f31_f32_forks_beside_a_busy_thread_and_inside_a_transaction_never_hang(
             if inside:
                 cache._opened().execute("ROLLBACK")
                 module.fork_guard.__exit__()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while True:
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done: break
