@@ -6,7 +6,6 @@ Every figure is taken in a process of its own, so that peak memory belongs to it
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import OcrsdkError, TrainingError
+from ocrsdk.settings_sources import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,8 +173,7 @@ def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "
             data = root / "pages"
             for split, count, seed in (("train", 16, 0), ("val", 4, 1)):
                 list(write_pages(data / split, count, seed))
-        kept = ("OCRSDK_PLUGINS", "OCRSDK_DISABLED_PLUGINS")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_") or k in kept}
+        environment = child_environment()
         for policy in policies:
             command = [
                 sys.executable, "-m", "ocrsdk", "train", str(data), "--epochs", "2", "--workers", "0", "--json",

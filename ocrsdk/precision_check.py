@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ocrsdk.errors import TrainingError
 from ocrsdk.loggers.rows import FILE_NAME, read_rows
 from ocrsdk.logs import get_logger
+from ocrsdk.settings_sources import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,10 +100,8 @@ def paired_runs(settings: Settings, arms: dict[Arm, tuple[str, dict[str, Any]]],
 def _train(settings: Settings, arm: Arm, config: Path) -> ArmRun:
     assert settings.run_dir is not None
     config.write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")  # JSON is YAML, too
-    kept = ("OCRSDK_PLUGINS", "OCRSDK_DISABLED_PLUGINS")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_") or k in kept}
     command = [sys.executable, "-m", "ocrsdk", "train", "--config", str(config), "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
     (log := config.with_suffix(".log")).write_text(done.stderr, encoding="utf-8")
     strategy, folder = settings.precision.strategy, settings.run_dir
     if done.returncode == 0:

@@ -11,6 +11,7 @@ import yaml
 from ocrsdk import run_folder
 from ocrsdk.cache.versioning import differences
 from ocrsdk.errors import LoggerError, RunFolderError
+from ocrsdk.loggers.base import flatten
 from ocrsdk.loggers.rows import FILE_NAME, RECORD, read_rows
 
 if TYPE_CHECKING:
@@ -115,17 +116,10 @@ def list_runs(root: Path) -> tuple[list[Run], list[str]]:
 
 def compare_settings(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
     """(name, value in each run) of each setting in which the runs differ."""
-    flat = [dict(_leaves(run.settings)) for run in runs]
+    flat = [flatten(run.settings) for run in runs]
     names = sorted(set().union(*flat))
     rows = [(name, [values.get(name) for values in flat]) for name in names]
     return [(name, values) for name, values in rows if any(value != values[0] for value in values[1:])]
-
-
-def _leaves(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in table.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return found
 
 
 def plot_curves(runs: Sequence[Run], metrics: Sequence[str], path: Path) -> None:
@@ -188,7 +182,8 @@ def sync(run: Run, logger: str, options: dict[str, Any]) -> tuple[int, int]:
         OcrsdkError: It cannot take them all.
     """
     from ocrsdk import plugins
-    from ocrsdk.loggers.base import KnowsRows, RunInfo
+    from ocrsdk.loggers.base import RunInfo
+    from ocrsdk.loggers.run_logger import missing_rows
 
     if logger == RECORD:
         raise LoggerError(f"{run.folder / FILE_NAME} is where rows come from; choose another logger")
@@ -198,21 +193,17 @@ def sync(run: Run, logger: str, options: dict[str, Any]) -> tuple[int, int]:
     own = run.settings["logging"]["options"].get(logger, {})
     factory = cls(cls.check_options({**own, **options}, f"logging.options.{logger}"))
     environment = run.sessions[-1]["environment"] if run.sessions else {}
-    sent = present = 0
+    sent = 0
     with plugins.blamed("logger", logger):
         made = factory.build(RunInfo(run.folder, run.settings["name"], run.settings, True, run.run_id, environment))
         if made is None:
             raise LoggerError(f"{logger} keeps nothing")
         status = "failed"
         try:
-            for number, row in enumerate(run.rows, 1):
-                values = {key: value for key, value in row.items() if key not in ("step", "time")}
-                if isinstance(made, KnowsRows) and made.has_row(number):
-                    present += 1
-                    continue
-                made.log_metrics({**values, "row": number}, row["step"])
+            for metrics, step in missing_rows(made, run.rows):
+                made.log_metrics(metrics, step)
                 sent += 1
             status = "success"
         finally:
             made.finalize(status)
-    return sent, present
+    return sent, len(run.rows) - sent

@@ -26,6 +26,11 @@ RESERVED = frozenset({"OCRSDK_PLUGINS", "OCRSDK_DISABLED_PLUGINS"})
 """Variables with the prefix that are no settings."""
 
 
+def child_environment() -> dict[str, str]:
+    """The environment without settings, for a run of our own that gets them from a file or options; plug-ins stay as chosen."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX) or name in RESERVED}
+
+
 @dataclass
 class Layers:
     """Dotted name -> value of each source, and where exactly each value stands."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from ocrsdk.plugin_base import Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -38,6 +38,18 @@ class RunInfo:
     """Versions, device, git state, cache version, precision and certificate; JSON-ready."""
     state: dict[str, Any] = field(default_factory=dict)
     """What the logger's ``state`` returned when the checkpoint was written; empty for a new run."""
+
+    def flat(self) -> dict[str, Any]:
+        """``data.crop`` -> value, of settings and, under ``environment.``, the environment."""
+        return flatten({**self.settings, "environment": self.environment})
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return found
 
 
 @runtime_checkable

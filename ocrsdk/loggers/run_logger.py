@@ -16,7 +16,7 @@ from ocrsdk.loggers.rows import jsonable
 from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -103,10 +103,9 @@ class RunLogger(Logger):
         """
         for name, logger in list(self.active().items())[1:]:
             if isinstance(logger, KnowsRows):
-                for number, row in enumerate(rows, 1):
-                    if name not in self.missed and not logger.has_row(number):
-                        values = {key: value for key, value in row.items() if key not in ("step", "time")}
-                        self._guarded(name, 1, logger.log_metrics, {**values, "row": number}, row.get("step"))
+                for metrics, step in missing_rows(logger, rows):
+                    if name not in self.missed:
+                        self._guarded(name, 1, logger.log_metrics, metrics, step)
 
     def _is_repeated(self, metrics: dict[str, float], step: int | None) -> bool:
         """Whether this row was logged before, by the part of the run after the checkpoint that was lost."""
@@ -194,6 +193,14 @@ class RunLogger(Logger):
                 "a logger failed and is switched off; the run goes on", logger=name, reason=_one_line(error)
             )
             return None
+
+
+def missing_rows(logger: Logger, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[dict[str, Any], int | None]]:
+    """(metrics, step) of each row of the record of truth that ``logger`` does not have; all, if it cannot tell."""
+    for number, row in enumerate(rows, 1):
+        if not (isinstance(logger, KnowsRows) and logger.has_row(number)):
+            values = {key: value for key, value in row.items() if key not in ("step", "time")}
+            yield {**values, "row": number}, row.get("step")
 
 
 def _raise_unless_its_own(error: Exception) -> None:

@@ -139,7 +139,7 @@ class MlflowLoggerFactory(LoggerFactory):
                 known = earlier[0].info.run_id if earlier else None
             if known is None:
                 known = client.create_run(number, tags=tags, run_name=run.name).info.run_id
-                params = [Param(key, str(value)[:6000]) for key, value in _flat(run.settings)]
+                params = [Param(key, str(value)[:6000]) for key, value in run.flat().items()]
                 for start in range(0, len(params), _MOST_PARAMS):
                     client.log_batch(known, params=params[start : start + _MOST_PARAMS])
             else:
@@ -149,13 +149,6 @@ class MlflowLoggerFactory(LoggerFactory):
         except (MlflowException, OSError) as error:
             text = str(error).strip().splitlines()
             raise LoggerError(f"MLflow at {uri}: {text[0] if text else type(error).__name__}") from error
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in table.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return found
 
 
 @hookimpl

@@ -111,7 +111,7 @@ class TensorBoardLoggerFactory(LoggerFactory):
         except OSError as error:
             raise LoggerError(f"{folder}: cannot be written ({error.strerror})") from error
         if not run.resumed:
-            lines = [f"    {key}: {value}" for key, value in sorted(_flat(run.settings | {"environment": run.environment}))]
+            lines = [f"    {key}: {value}" for key, value in sorted(run.flat().items())]
             logger.experiment.add_text("settings", "\n".join(lines), 0)
         return logger
 
@@ -125,13 +125,6 @@ def _rows(folder: Path) -> set[int]:
     for path in sorted(folder.glob("events.*")) if folder.is_dir() else ():
         for event in EventFileLoader(str(path)).Load():
             found.update(int(make_ndarray(value.tensor).item()) for value in event.summary.value if value.tag == "row")
-    return found
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in table.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return found
 
 
