@@ -30,7 +30,7 @@ class CacheMonitor(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """A resumed run counts from here: Lightning starts the loaders' workers before ``on_train_start``."""
         if stage == "fit":
-            self._before = self.cache.counts()
+            self._before = replace(self.cache.counts())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's share, its validations included."""
