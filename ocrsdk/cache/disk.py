@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.cache.folder import (
-    MARKER,
     Hold,
     Marker,
     VersionFolder,
@@ -27,7 +26,6 @@ from ocrsdk.cache.folder import (
     foreign_files,
     leftovers,
     remove_version_folder,
-    version_folders,
 )
 from ocrsdk.cache.frame import unpack
 from ocrsdk.cache.safe_index import VALUE_FILE, SafeIndex, fork_guard
@@ -269,35 +267,11 @@ class DiskCache(CacheBackend):
 
     def versions(self) -> list[VersionInfo]:
         """See the contract."""
-        with self._errors():
-            paths = version_folders(self._folder.base)
-        found = [info for path in paths if (info := self._info(path)) is not None]
-        return sorted(found, key=lambda info: -info.used)
-
-    def _info(self, path: Path) -> VersionInfo | None:
-        """What is known of a version; None if it has been removed meanwhile."""
-        used, in_use = 0.0, False
-        try:
-            with Hold.alone(path) as alone:
-                in_use = not alone
-            if (path / MARKER).exists():
-                used = (path / MARKER).stat().st_mtime
-            marker = Marker.read(path)
-            here = DiskCache(CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget), self.options)
-            with contextlib.closing(here):
-                usage = here.usage()
-        except (CacheError, OSError) as error:
-            if not os.path.isdir(path):  # noqa: PTH112
-                return None
-            damaged = isinstance(error, CacheStoreError) and not isinstance(error, CacheForeignError)
-            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error), damaged)
-        return VersionInfo(path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use)
+        return self._folder.infos(lambda location: DiskCache(location, self.options))
 
     def remove_version(self, version: str) -> None:
         """See the contract. Works on a full disk, and with a damaged index."""
-        folder = next((path for path in version_folders(self._folder.base) if path.name == version), None)
-        if folder is None:
-            raise CacheError(f"no cache version {version!r}; see: ocrsdk cache status")
+        folder = self._folder.find(version)
         if version == self.location.version:
             self.close()
         remove_version_folder(folder, _is_ours)

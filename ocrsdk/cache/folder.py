@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ocrsdk.cache.base import CacheLocation, Usage, VersionInfo
 from ocrsdk.cache.frame import SCHEMA
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
@@ -34,7 +35,7 @@ except ImportError:  # pragma: no cover - Windows has no flock: every version th
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ocrsdk.cache.base import CacheLocation
+    from ocrsdk.cache.base import CacheBackend
 
 MARKER = "version.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
@@ -176,6 +177,49 @@ class VersionFolder:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
+
+    def infos(self, open_version: Callable[[CacheLocation], CacheBackend]) -> list[VersionInfo]:
+        """Every version beside this one, the newest use first; see ``CacheBackend.versions``.
+
+        Args:
+            open_version: Makes the backend of another version, to ask for its usage; it is closed again.
+        """
+        try:
+            paths = version_folders(self.base)
+        except OSError as error:
+            raise environment_error(error, self.base) from error
+        found = [info for path in paths if (info := self._info(path, open_version)) is not None]
+        return sorted(found, key=lambda info: -info.used)
+
+    def _info(self, path: Path, open_version: Callable[[CacheLocation], CacheBackend]) -> VersionInfo | None:
+        """What is known of a version; None if it has been removed meanwhile."""
+        used, in_use = 0.0, False
+        try:
+            with Hold.alone(path) as alone:
+                in_use = not alone
+            if (path / MARKER).exists():
+                used = (path / MARKER).stat().st_mtime
+            marker = Marker.read(path)
+            here = CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget)
+            with contextlib.closing(open_version(here)) as backend:
+                usage = backend.usage()
+        except (CacheError, OSError) as error:
+            if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
+                return None
+            damaged = isinstance(error, CacheStoreError) and not isinstance(error, CacheForeignError)
+            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error), damaged)
+        return VersionInfo(path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use)
+
+    def find(self, version: str) -> Path:
+        """The folder of a version beside this one.
+
+        Raises:
+            CacheError: There is none.
+        """
+        for path in version_folders(self.base):
+            if path.name == version:
+                return path
+        raise CacheError(f"no cache version {version!r}; see: ocrsdk cache status")
 
     def settle_budget(self) -> None:
         """Make the asked budget the version's; two live runs must not disagree.

@@ -15,14 +15,12 @@ from pydantic import BaseModel, ConfigDict
 from ocrsdk import hookimpl
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.cache.folder import (
-    MARKER,
     Hold,
     Marker,
     VersionFolder,
     check_root,
     environment_error,
     remove_version_folder,
-    version_folders,
 )
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
@@ -280,35 +278,11 @@ class LmdbCache(CacheBackend):
 
     def versions(self) -> list[VersionInfo]:
         """See the contract."""
-        found = []
-        for path in version_folders(self._folder.base):
-            info = self._info(path)
-            if info is not None:
-                found.append(info)
-        return sorted(found, key=lambda info: -info.used)
-
-    def _info(self, path: Path) -> VersionInfo | None:
-        used, in_use = 0.0, False
-        try:
-            with Hold.alone(path) as alone:
-                in_use = not alone
-            used = (path / MARKER).stat().st_mtime
-            marker = Marker.read(path)
-            here = LmdbCache(CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget), self.options)
-            with contextlib.closing(here):
-                usage = here.usage()
-        except (CacheError, OSError) as error:
-            if not path.is_dir():
-                return None
-            damaged = isinstance(error, CacheStoreError) and not isinstance(error, CacheForeignError)
-            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error), damaged)
-        return VersionInfo(path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use)
+        return self._folder.infos(lambda location: LmdbCache(location, self.options))
 
     def remove_version(self, version: str) -> None:
         """See the contract."""
-        folder = next((path for path in version_folders(self._folder.base) if path.name == version), None)
-        if folder is None:
-            raise CacheError(f"no cache version {version!r}; see: ocrsdk cache status")
+        folder = self._folder.find(version)
         if version == self.location.version:
             self.close()
         remove_version_folder(folder, _FILES.__contains__)
