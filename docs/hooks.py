@@ -62,7 +62,7 @@ def hooks() -> str:
     """Signature and sentence of each hook, and the contracts."""
     from ocrsdk import hookspecs
     from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Usage, VersionInfo
-    from ocrsdk.loggers.base import KeepsState, KnowsRows, LoggerFactory, LogsImages, RunInfo
+    from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LoggerFactory, LogsImages, RunInfo
     from ocrsdk.plugin_base import Plugin
     from ocrsdk.precision.base import Certified, PrecisionStrategy, SkipsUpdates
 
@@ -72,7 +72,7 @@ def hooks() -> str:
             parts.append(f"## {name}\n\n```python\ndef {name}{inspect.signature(function)}: ...\n```\n\n{inspect.getdoc(function)}")
     contracts: tuple[type, ...] = (
         Plugin, CacheBackend, CacheLocation, Usage, VersionInfo, Finding, PrecisionStrategy, SkipsUpdates, Certified,
-        LoggerFactory, RunInfo, KeepsState, KnowsRows, LogsImages,
+        LoggerFactory, RunInfo, KeepsState, KnowsRows, LogsImages, KnowsImages,
     )  # fmt: skip
     for cls in contracts:
         parts.append(f"## {cls.__name__}\n\n```text\n{inspect.getdoc(cls)}\n```")

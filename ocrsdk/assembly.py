@@ -306,7 +306,7 @@ def build_loggers(factories: list[LoggerFactory], run: RunInfo, states: dict[str
     record = built.get(RECORD)
     if record is None:
         return None
-    logger = RunLogger(run.name, built, record.rows, record.superseded)
+    logger = RunLogger(run.name, built, record.last_row, record.superseded)
     if run.resumed:
         logger.send_missing(read_rows(run.folder / FILE_NAME))
     return logger

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AXES = ("trainer/step", "epoch", "samples", "wall_time", "row")
 """Columns of every row: batches that made an update, epochs from 0, training images seen, seconds of training, and the number of
-the row in the record of truth, from 1."""
+the row, from 1, under which it stands in the record of truth."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,21 @@ class LogsImages(Protocol):
         """(H, W, 3) RGB pictures with ``caption``, a list of strings."""
 
 
+@runtime_checkable
+class KnowsImages(Protocol):
+    """A logger that can tell which pictures it has, so that a resumed run repeats none."""
+
+    def has_images(self, key: str, step: int) -> bool:
+        """Whether an earlier process logged pictures under this key at this step."""
+
+
 class LoggerFactory(Plugin, ABC):
     """Builds the Lightning logger of a run.
 
     Rows reach it through one writer, ``RunLogger``: they come from one process, in the order in
     which they were logged, with the columns ``AXES``. The step of a row may be lower than that of the row before it: late rows keep
     their true position. A logger that raises is switched off and the run goes on; ``OcrsdkError`` with one line is best.
-    It may also be ``KeepsState``, ``KnowsRows`` and ``LogsImages``.
+    It may also be ``KeepsState``, ``KnowsRows``, ``LogsImages`` and ``KnowsImages``.
     """
 
     @abstractmethod

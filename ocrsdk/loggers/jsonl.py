@@ -40,7 +40,7 @@ class JsonlLogger(Logger):
         self._pending: list[bytes] = []
         self._warned = False
         self.superseded: list[dict[str, Any]] = []
-        """The rows that were moved."""
+        """Rows that were moved aside, now or at an earlier resume, and stand after those that are left; by number."""
         self.rows = 0
         """Rows in the file."""
         try:
@@ -73,22 +73,30 @@ class JsonlLogger(Logger):
         self.rows = len(content.splitlines())
 
     def _rewind(self, keep: int) -> None:
-        if self.rows <= keep:
-            return
-        lines = self.path.read_bytes().splitlines(keepends=True)
         aside = self.path.with_name(SUPERSEDED)
-        with aside.open("ab") as file:
-            file.write(b"".join(lines[keep:]))
-            file.flush()
-            os.fsync(file.fileno())
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("wb") as file:
-            file.write(b"".join(lines[:keep]))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
-        self.superseded = [row for line in lines[keep:] if (row := parse_row(line)) is not None]
-        self.rows = keep
+        if self.rows > keep:
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            with aside.open("ab") as file:
+                file.write(b"".join(lines[keep:]))
+                file.flush()
+                os.fsync(file.fileno())
+            partial = self.path.with_name(f".{self.path.name}.partial")
+            with partial.open("wb") as file:
+                file.write(b"".join(lines[:keep]))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+            self.rows = keep
+        if aside.exists():
+            last = self.last_row
+            moved = {row["row"]: row for line in aside.read_bytes().splitlines() if (row := parse_row(line)) is not None}
+            self.superseded = [moved[number] for number in sorted(moved) if number > last]
+
+    @property
+    def last_row(self) -> int:
+        """Number of the last row in the file; 0 if there is none."""
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        return next((int(row["row"]) for line in reversed(lines) if (row := parse_row(line)) is not None), 0)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import LoggerError
-from ocrsdk.loggers.base import KeepsState, KnowsRows, LogsImages
+from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LogsImages
 from ocrsdk.loggers.rows import jsonable
 from ocrsdk.logs import get_logger
 
@@ -31,7 +31,7 @@ class RunLogger(Logger):
     Args:
         name: The run's name.
         loggers: Name -> Lightning logger; the first one is the record of truth.
-        resumed_rows: Rows that the record holds already.
+        last_row: Number of the last row that the record holds already.
         superseded: Rows that were logged after the checkpoint from which the run goes on; the run will make them again.
     """
 
@@ -39,7 +39,7 @@ class RunLogger(Logger):
         self,
         name: str,
         loggers: Mapping[str, Logger],
-        resumed_rows: int = 0,
+        last_row: int = 0,
         superseded: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
@@ -47,7 +47,8 @@ class RunLogger(Logger):
         self.loggers = dict(loggers)
         self.axes: Callable[[], dict[str, float]] = dict
         """Further columns of every row; set by ``callbacks.rows.Rows``."""
-        self.rows = resumed_rows
+        self.last_row = last_row
+        """Number of the row logged last. No number is ever used for two different rows, so after a resume some may be left out."""
         self.missed: dict[str, int] = {}
         """Logger -> rows that it did not take, for loggers that were switched off."""
         self.problems: dict[str, str] = {}
@@ -55,6 +56,7 @@ class RunLogger(Logger):
         self.seconds = 0.0
         """Time spent here."""
         self._repeats = deque(superseded)
+        self._turned = False
         self._pid = os.getpid()
 
     @property
@@ -84,14 +86,13 @@ class RunLogger(Logger):
         """
         start = time.perf_counter()
         self._check_process()
-        repeated = bool(self._repeats) and self._is_repeated(metrics, step)
-        self.rows += 1
-        row = {**metrics, **self.axes(), "row": self.rows}
+        repeated = self._count(metrics, step)
+        row = {**metrics, **self.axes(), "row": self.last_row}
         for number, name in enumerate(list(self.loggers)):
             logger = self.loggers[name]
             if name in self.missed:
                 self.missed[name] += 1
-            elif not (repeated and number > 0 and (not isinstance(logger, KnowsRows) or logger.has_row(self.rows))):
+            elif not (repeated and number > 0 and (not isinstance(logger, KnowsRows) or logger.has_row(self.last_row))):
                 self._guarded(name, 1, logger.log_metrics, row, step)
         self.seconds += time.perf_counter() - start
 
@@ -107,15 +108,20 @@ class RunLogger(Logger):
                     if name not in self.missed:
                         self._guarded(name, 1, logger.log_metrics, metrics, step)
 
-    def _is_repeated(self, metrics: dict[str, float], step: int | None) -> bool:
-        """Whether this row was logged before, by the part of the run after the checkpoint that was lost."""
-        before = self._repeats.popleft()
-        same = before.get("step") == step and all(
-            before.get(key) == jsonable(value) for key, value in metrics.items() if not key.startswith(_MEASURED)
-        )
-        if not same:  # the run has taken another turn
+    def _count(self, metrics: dict[str, float], step: int | None) -> bool:
+        """Number the next row; True if it was logged before, by the part of the run after the checkpoint that was lost."""
+        for index, before in enumerate(self._repeats):
+            if _is_same(before, metrics, step):
+                for _ in range(index + 1):
+                    self._repeats.popleft()
+                self.last_row = before["row"]
+                return True
+        if self._repeats:  # the run has taken another turn: leave the numbers of those rows to them
+            self._turned = True
+            self.last_row = max(before["row"] for before in self._repeats)
             self._repeats.clear()
-        return same
+        self.last_row += 1
+        return False
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -137,7 +143,8 @@ class RunLogger(Logger):
         """
         self._check_process()
         for name, logger in self.active().items():
-            if isinstance(logger, LogsImages):
+            there = not self._turned and isinstance(logger, KnowsImages) and logger.has_images(key, step)
+            if isinstance(logger, LogsImages) and not there:
                 self._guarded(name, 0, logger.log_image, key, images, step, caption=captions)
 
     @rank_zero_only
@@ -170,7 +177,7 @@ class RunLogger(Logger):
                 )
         for name, rows in self.missed.items():
             get_logger(__name__).warning(
-                "a logger missed rows", logger=name, rows=rows, of=self.rows, reason=self.problems[name], remedy=self._remedy(name)
+                "a logger missed rows", logger=name, rows=rows, of=self.last_row, reason=self.problems[name], remedy=self._remedy(name)
             )
 
     def _remedy(self, name: str) -> str:
@@ -197,10 +204,15 @@ class RunLogger(Logger):
 
 def missing_rows(logger: Logger, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[dict[str, Any], int | None]]:
     """(metrics, step) of each row of the record of truth that ``logger`` does not have; all, if it cannot tell."""
-    for number, row in enumerate(rows, 1):
-        if not (isinstance(logger, KnowsRows) and logger.has_row(number)):
-            values = {key: value for key, value in row.items() if key not in ("step", "time")}
-            yield {**values, "row": number}, row.get("step")
+    for row in rows:
+        if not (isinstance(logger, KnowsRows) and logger.has_row(row["row"])):
+            yield {key: value for key, value in row.items() if key not in ("step", "time")}, row["step"]
+
+
+def _is_same(before: Mapping[str, Any], metrics: Mapping[str, float], step: int | None) -> bool:
+    return before["step"] == step and all(
+        before.get(key) == jsonable(value) for key, value in metrics.items() if not key.startswith(_MEASURED)
+    )
 
 
 def _raise_unless_its_own(error: Exception) -> None:

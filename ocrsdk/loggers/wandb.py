@@ -10,6 +10,7 @@ import netrc
 import os
 import socket
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -37,20 +38,33 @@ _FLUSH_SECONDS = 5.0
 """The service may still be writing when ``finish`` has returned."""
 
 
+_IMAGES = "._type"
+"""What the client appends to the key of pictures, among others, when it writes them."""
+
+
+@dataclass
+class _Present:
+    step: int = -1
+    """The client's own, of the last row."""
+    rows: set[int] = field(default_factory=set)
+    images: set[tuple[str, int | None]] = field(default_factory=set)
+    """Key and trainer's step."""
+
+
 class WandbLogger(Logger):
     """Writes each row under a step of its own; at the end, counts the rows on disk.
 
     Args:
         run: What ``wandb.init`` returned.
-        present: Row number -> step of the rows that earlier processes of this run left on disk.
+        present: What earlier processes of this run left on disk.
         folder: Where the run's ``.wandb`` file lies; None if nothing is written.
     """
 
-    def __init__(self, run: Any, present: dict[int, int] | None = None, folder: Path | None = None) -> None:
+    def __init__(self, run: Any, present: _Present | None = None, folder: Path | None = None) -> None:
         super().__init__()
         self.run, self.folder = run, folder
-        self._present = present or {}
-        self._step = max([int(getattr(run, "step", 0) or 0) - 1, *self._present.values()], default=-1)
+        self._present = present or _Present()
+        self._step = max(int(getattr(run, "step", 0) or 0) - 1, self._present.step)
         self._logged = 0
         for axis in AXES:
             run.define_metric(axis)
@@ -73,7 +87,11 @@ class WandbLogger(Logger):
 
     def has_row(self, row: int) -> bool:
         """Whether an earlier process of this run left the row on disk."""
-        return row in self._present
+        return row in self._present.rows
+
+    def has_images(self, key: str, step: int) -> bool:
+        """Whether an earlier process of this run left the pictures on disk."""
+        return (key, step) in self._present.images
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -156,11 +174,11 @@ def start(options: WandbLoggerFactory.Options, run: RunInfo) -> WandbLogger:
     return WandbLogger(made, _present(folder, made.id, files), files)
 
 
-def _present(folder: Path, run_id: str, own: Path) -> dict[int, int]:
-    """Row number -> step of all rows of this run in files of earlier processes."""
+def _present(folder: Path, run_id: str, own: Path) -> _Present:
+    """What files of earlier processes of this run hold."""
     from ocrsdk.loggers.wandb_file import read_history
 
-    found = {}
+    present = _Present()
     for path in sorted(folder.glob(f"*/*{run_id}.wandb")):
         if path.parent.resolve() == own.resolve():
             continue
@@ -169,8 +187,14 @@ def _present(folder: Path, run_id: str, own: Path) -> dict[int, int]:
         except Exception as error:  # noqa: BLE001 - whatever a damaged file raises: its rows are sent again
             get_logger(__name__).warning("an earlier W&B file cannot be read; its rows are sent again", reason=str(error))
             continue
-        found.update({int(row["row"]): int(row["_step"]) for row in rows if "row" in row})
-    return found
+        for row in rows:
+            present.step = max(present.step, int(row["_step"]))
+            if "row" in row:
+                present.rows.add(int(row["row"]))
+            else:
+                keys = (key.removesuffix(_IMAGES) for key in row if key.endswith(_IMAGES))
+                present.images.update((key, row.get("trainer/step")) for key in keys)
+    return present
 
 
 def _mode(asked: str) -> str:

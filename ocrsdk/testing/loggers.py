@@ -23,7 +23,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
 from ocrsdk.errors import SettingsError
-from ocrsdk.loggers.base import KeepsState, KnowsRows, LoggerFactory, LogsImages, RunInfo
+from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LoggerFactory, LogsImages, RunInfo
 from ocrsdk.loggers.run_logger import RunLogger
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class LoggerSuite:
         logger = self.build(folder, **kwargs)
         if logger is None:
             return {}
-        run = RunLogger("suite", {"record": logger}, resumed_rows=first - 1)
+        run = RunLogger("suite", {"record": logger}, last_row=first - 1)
         for step, metrics in rows:
             run.log_metrics(dict(metrics), step)
             run.save()
@@ -123,6 +123,8 @@ class LoggerSuite:
             assert json.loads(json.dumps(logger.state())) == logger.state()
         if isinstance(logger, KnowsRows):
             assert logger.has_row(1) is False
+        if isinstance(logger, KnowsImages):
+            assert logger.has_images("val/pages", 0) is False
         if logger is not None:
             logger.finalize("success")
 
@@ -163,7 +165,7 @@ class LoggerSuite:
         )  # fmt: skip
         trainer.fit(Module(), torch.utils.data.DataLoader(torch.ones(3, 1)))  # type: ignore[arg-type]
         if run is not None:
-            assert run.rows == 6
+            assert run.last_row == 6
             assert run.problems == {}
         found = self.read(tmp_path)
         assert found is None or len(found) == 6

@@ -160,8 +160,9 @@ class Profile(Callback):
         self._validation_begun = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """End it."""
+        """End it; the time from here to the end of the next batch is no batch's."""
         self.profiler.paused = False
+        self._ended = None
         self._validation += time.perf_counter() - self._validation_begun
         self._memory = max(self._memory, _tree_memory())
 

@@ -58,7 +58,7 @@ def build_trainer(
     """A trainer that writes into ``run_dir`` only."""
     max_time = settings.trainer.max_time
     limits = RunLimits(max_time.total_seconds() if max_time else None, settings.trainer.validations)
-    checkpoints = BestAndLast(run_dir / "checkpoints", settings.trainer.save_every.total_seconds())
+    checkpoints = BestAndLast(run_dir / "checkpoints", settings.trainer.save_every.total_seconds(), limits)
     signals = StopSignals(limits.request_stop)
     device = device_kind(settings.trainer.accelerator)
     resources = Resources(device)

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pytorch_lightning.loggers import Logger
 from structlog.testing import capture_logs
 
@@ -67,7 +70,7 @@ def test_an_error_at_the_end_is_told_and_ends_nothing():
 
 def test_axes_and_row_numbers():
     memory = Memory()
-    logger = RunLogger("r", {"m": memory}, resumed_rows=10)
+    logger = RunLogger("r", {"m": memory}, last_row=10)
     logger.axes = lambda: {"samples": 7, "wall_time": 1.5}
     logger.log_metrics({"a": 1.0, "epoch": 2}, 3)
     assert memory.rows == [(3, {"a": 1.0, "epoch": 2, "samples": 7, "wall_time": 1.5, "row": 11})]
@@ -86,7 +89,7 @@ def test_rows_after_the_checkpoint_are_set_aside_and_not_sent_twice(tmp_path: Pa
     assert isinstance(again, JsonlLogger)
     assert [row["step"] for row in again.superseded] == [2, 3]
     sink = Memory()
-    run = RunLogger("r", {"jsonl": again, "sink": sink}, again.rows, again.superseded)
+    run = RunLogger("r", {"jsonl": again, "sink": sink}, again.last_row, again.superseded)
     for step in range(2, 6):
         run.log_metrics({"train/loss": step / 2, "speed/images_per_second": 9.0}, step)
     run.finalize("success")
@@ -104,18 +107,67 @@ def test_rows_that_a_killed_process_could_not_deliver_are_sent(tmp_path: Path):
 
     record, plain, knowing = Memory(), Memory(), Knowing()
     run = RunLogger("r", {"jsonl": record, "plain": plain, "knowing": knowing}, 3)
-    run.send_missing([{"step": step, "time": 1.0, "a": float(step)} for step in (5, 6, 7)])
+    run.send_missing([{"step": step, "time": 1.0, "a": float(step), "row": step - 4} for step in (5, 6, 7)])
     assert (record.rows, plain.rows) == ([], [])
     assert knowing.rows == [(6, {"a": 6.0, "row": 2})]
 
 
-def test_a_resumed_run_that_turns_elsewhere_is_sent_in_full(tmp_path: Path):
-    superseded = [{"step": 2, "train/loss": 1.0}, {"step": 3, "train/loss": 1.5}, {"step": 4, "train/loss": 2.0}]
+def test_a_resumed_run_that_turns_elsewhere_is_sent_in_full_under_new_numbers(tmp_path: Path):
+    superseded = [
+        {"step": 2, "train/loss": 1.0, "row": 3}, {"step": 3, "train/loss": 1.5, "row": 4}, {"step": 4, "train/loss": 2.0, "row": 5}
+    ]  # fmt: skip
     record, sink = Memory(), Memory()
     run = RunLogger("r", {"jsonl": record, "sink": sink}, 2, superseded)
     for step, loss in ((2, 1.0), (3, 7.0), (4, 2.0)):
         run.log_metrics({"train/loss": loss}, step)
-    assert [step for step, _ in sink.rows] == [3, 4]
+    assert [(step, row["row"]) for step, row in sink.rows] == [(3, 6), (4, 7)]
+    assert [row["row"] for _, row in record.rows] == [3, 6, 7]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 8), st.integers(0, 8), st.floats(0, 1), st.sampled_from([0.0, 0.0, 0.5])), min_size=1, max_size=5
+    )
+)
+def test_however_often_a_run_is_killed_each_row_arrives_once(parts: list[tuple[int, int, float, float]]):
+    """Each part logs some rows, saves, logs some more and is killed; a part with another learning rate takes another turn.
+
+    What the other logger got last under each number, for the numbers that the record ends with, is the record.
+    """
+
+    class Sink(Memory):
+        def __init__(self, there: set[int]) -> None:
+            super().__init__()
+            self.there = there
+
+        def has_row(self, row: int) -> bool:
+            return row in self.there
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, state, start = Path(name), {}, 0
+        delivered: list[dict[str, Any]] = []
+        for number, (saved, lost, share, turn) in enumerate(parts):
+            record = JsonlLoggerFactory().build(RunInfo(folder, "r", resumed=number > 0, state=state))
+            assert isinstance(record, JsonlLogger)
+            sink = Sink({row["row"] for row in delivered})
+            run = RunLogger("r", {"jsonl": record, "sink": sink}, record.last_row, record.superseded)
+            run.send_missing(read_rows(folder / "metrics.jsonl"))
+            for step in range(start, start + saved):
+                run.log_metrics({"train/loss": step + turn}, step)
+            state, start = run.state()["jsonl"], start + saved
+            for step in range(start, start + lost):
+                run.log_metrics({"train/loss": step + turn}, step)
+            arrived = sink.rows[: round(len(sink.rows) * share)] if number < len(parts) - 1 else sink.rows
+            delivered += [{**row, "step": step} for step, row in arrived]
+        numbers = [row["row"] for row in delivered]
+        assert len(numbers) == len(set(numbers))
+        rows = read_rows(folder / "metrics.jsonl")
+        assert [row["step"] for row in rows] == list(range(len(rows)))
+        by_number = {row["row"]: row for row in delivered}
+        for row in rows:
+            got = by_number[row["row"]]
+            assert (got["step"], got["train/loss"]) == (row["step"], row["train/loss"])
 
 
 def test_a_full_disk_costs_no_row(tmp_path: Path):

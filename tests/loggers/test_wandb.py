@@ -65,7 +65,7 @@ def test_nothing_is_lost_or_overwritten(events: list[tuple[str, int, bool]]):
     for number, (kind, step, resume) in enumerate(events):
         if resume:  # another process goes on; the server knows the last step
             runs.append(FakeRun(runs[-1].step + 1 if runs[-1].history else 0))
-            logger = RunLogger("r", {"wandb": WandbLogger(runs[-1])}, resumed_rows=logger.rows)
+            logger = RunLogger("r", {"wandb": WandbLogger(runs[-1])}, last_row=logger.last_row)
         row = {name: float(number) + i / 10 for i, name in enumerate(METRICS[kind])}
         logger.log_metrics(row, step)
         logged.append({**row, "trainer/step": step, "row": number + 1})
@@ -86,14 +86,14 @@ def test_a_thousand_interleavings_with_the_library_itself(tmp_path: Path):
     for part in range(6):
         made = WandbLoggerFactory(WandbLoggerFactory.Options(mode="offline"))
         wandb_logger = made.build(RunInfo(tmp_path, "r", resumed=part > 0, run_id="abcd1234", state=state))
-        logger = RunLogger("r", {"wandb": wandb_logger}, resumed_rows=rows)
+        logger = RunLogger("r", {"wandb": wandb_logger}, last_row=rows)
         for _ in range(1000 // 6 + 1):
             for kind in rng.choices(sorted(METRICS), k=rng.randint(1, 6)):
                 step = rng.choice([rng.randint(0, 500), 2**40])
                 row = {name: rng.random() for name in METRICS[kind]}
                 logger.log_metrics(dict(row), step)
-                logged[logger.rows] = {**row, "trainer/step": step}
-        rows, state = logger.rows, logger.state()["wandb"]
+                logged[logger.last_row] = {**row, "trainer/step": step}
+        rows, state = logger.last_row, logger.state()["wandb"]
         logger.finalize("success")
         assert logger.problems == {}
     found = [row for path in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")) for row in read_history(path)]

@@ -25,7 +25,7 @@ from ocrsdk.training.checkpoint import AtomicCheckpointIO
 from tests.conftest import CLI
 
 SMALL = ("--set", "data.crop=64", "--set", "data.image_size=96", "--batch-size", "2", "--set", "logging.every_n_steps=1")
-MEASURED = ("time", "wall_time", "speed/", "memory/", "cache/")
+MEASURED = ("time", "wall_time", "speed/", "memory/", "cache/", "profile/")
 
 
 def start(folder: Path, *args: Any) -> subprocess.Popen[str]:
@@ -56,7 +56,7 @@ def test_f41_f64_killed_at_any_step_and_resumed_is_bit_equal(
 ):
     common = [
         synth_pages, "--epochs", "6", "--workers", workers, *SMALL, "--set", f"trainer.accumulate={accumulate}",
-        "--set", "trainer.validations=3",
+        "--set", "trainer.validations=5", "--profile",
     ]  # fmt: skip
     result = cli("train", *common, "--run-dir", "whole")
     assert result.returncode == 0, result.stderr
@@ -83,6 +83,13 @@ def test_f41_f64_killed_at_any_step_and_resumed_is_bit_equal(
     assert len(set(rows)) == len(rows)
     steps = [row["_step"] for row in found]
     assert steps == sorted(set(steps))
+    validated = [row["step"] for row in logged(tmp_path / "whole") if "val/hmean" in row]
+    per_epoch = 3 if accumulate == 1 else 2
+    assert any((step + 1) % per_epoch for step in validated)  # some in the middle of an epoch
+    pictured = [row["trainer/step"] for row in found if "val/pages._type" in row]
+    assert pictured == sorted(set(pictured))  # those of the last moment before a kill may be missing
+    assert validated[-1] in pictured
+    assert set(pictured) <= set(validated)
     assert len({path.name for path in (tmp_path / "part").glob("wandb/offline-run-*/*.wandb")}) == 1  # one id
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytorch_lightning import Trainer
 
+    from ocrsdk.training.callbacks.limits import RunLimits
     from ocrsdk.training.module import DetectionModule
 
 
@@ -27,9 +28,11 @@ class BestAndLast(Checkpoint):
     Args:
         folder: Where they go.
         every_seconds: Longest time of training that a crash may cost, in seconds.
+        limits: Knows whether a validation is due.
     """
 
-    def __init__(self, folder: Path, every_seconds: float) -> None:
+    def __init__(self, folder: Path, every_seconds: float, limits: RunLimits) -> None:
+        self._limits = limits
         self.best_path, self.last_path = folder / "best.ckpt", folder / "last.ckpt"
         self.every_seconds = every_seconds
         self.best_hmean = -1.0
@@ -51,9 +54,13 @@ class BestAndLast(Checkpoint):
             self._save_last(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save if the last one is old, and at once when the run was asked to stop; never between the batches of one update."""
+        """Save if the last one is old, and at once when the run was asked to stop; never between the batches of one update.
+
+        Never between an update and its validation either: a run that went on from there would leave the validation out.
+        """
         module: DetectionModule = pl_module
-        if (trainer.should_stop or self._is_old()) and not trainer.is_last_batch and module.ends_update(batch_idx):
+        between = trainer.is_last_batch or not module.ends_update(batch_idx) or self._limits.validation_due
+        if (trainer.should_stop or self._is_old()) and not between:
             self._save_last(trainer, module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -28,6 +28,8 @@ class RunLimits(Callback):
 
     def __init__(self, max_seconds: float | None, validations: int) -> None:
         self.max_seconds, self.validations = max_seconds, validations
+        self.validation_due = False
+        """Whether a validation follows the batch that has just ended."""
         self._stop_requested = False
         self._validated = 0
         self._spent_before = 0.0
@@ -61,21 +63,27 @@ class RunLimits(Callback):
         self._started = time.monotonic()
         module: DetectionModule = pl_module
         module.progress = lambda: self._progress(trainer, module.global_step)
-        trainer.check_val_every_n_epoch = sys.maxsize
+        trainer.val_check_batch = 1  # Lightning validates after whichever batch ``_set_due`` says
+        self._set_due(trainer, False)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """End the run when it is over; ask Lightning for a validation at the end of an epoch when one is due.
+        """End the run when it is over; ask Lightning for a validation after this batch when one is due.
 
         Between the batches of one update nothing ends: their gradients are in no checkpoint.
         """
         module: DetectionModule = pl_module
+        self._set_due(trainer, False)
         if not module.ends_update(batch_idx):
             return
         progress = self._progress(trainer, module.attempted_steps)
         if progress >= 1 or self._stop_requested:
             trainer.should_stop = True
         due = progress >= (self._validated + 1) / self.validations - 1e-9 or trainer.should_stop
-        trainer.check_val_every_n_epoch = 1 if due and not self._stop_requested else sys.maxsize
+        self._set_due(trainer, due and not self._stop_requested)
+
+    def _set_due(self, trainer: Trainer, due: bool) -> None:
+        self.validation_due = due
+        trainer.check_val_every_n_epoch = 1 if due else sys.maxsize
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Time it."""

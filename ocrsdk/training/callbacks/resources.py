@@ -44,6 +44,10 @@ class Resources(Callback):
         self._ended = None
         self._epoch.clear()
 
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Nor does that of a validation."""
+        self._ended = None
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Time it."""
         now = time.perf_counter()
