@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from ocrsdk.cli import bench, cache, config, data, evaluate, plugins, precision, predict, runs, train
+from ocrsdk.cli.on_demand import Home, OnDemandGroup
 from ocrsdk.errors import OcrsdkError
+
+
+class Commands(OnDemandGroup):
+    """The root's commands; each group and command is described in full where it is."""
+
+    homes: ClassVar = {
+        "train": Home("ocrsdk.cli.train", "train", "Train a detector."),
+        "evaluate": Home("ocrsdk.cli.evaluate", "evaluate", "Score a checkpoint: precision, recall and hmean."),
+        "predict": Home("ocrsdk.cli.predict", "predict", "Find text in images."),
+        "data": Home("ocrsdk.cli.data", "app", "Generate data."),
+        "cache": Home("ocrsdk.cli.cache", "app", "Look at, check and manage the sample cache."),
+        "precision": Home("ocrsdk.cli.precision", "app", "See what half precision does, and prove that it is harmless."),
+        "runs": Home("ocrsdk.cli.runs", "runs_app", "Look at runs and compare them."),
+        "logs": Home("ocrsdk.cli.runs", "logs_app", "Send what a run has logged somewhere else."),
+        "bench": Home("ocrsdk.cli.bench", "app", "Measure this machine."),
+        "config": Home("ocrsdk.cli.config", "app", "Show the settings and where they come from."),
+        "plugins": Home("ocrsdk.cli.plugins", "app", "See, check and make plug-ins."),
+    }
+
 
 app = typer.Typer(
     name="ocrsdk",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -35,19 +55,6 @@ def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Options before the command."""
-
-
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.add_typer(data.app, name="data")
-app.add_typer(cache.app, name="cache")
-app.add_typer(precision.app, name="precision")
-app.add_typer(runs.runs_app, name="runs")
-app.add_typer(runs.logs_app, name="logs")
-app.add_typer(bench.app, name="bench")
-app.add_typer(config.app, name="config")
-app.add_typer(plugins.app, name="plugins")
 
 
 def main() -> None:

@@ -177,7 +177,12 @@ class RunLogger(Logger):
                 )
         for name, rows in self.missed.items():
             get_logger(__name__).warning(
-                "a logger missed rows", logger=name, rows=rows, of=self.last_row, reason=self.problems[name], remedy=self._remedy(name)
+                "a logger missed rows",
+                logger=name,
+                rows=rows,
+                of=self.last_row,
+                reason=self.problems[name],
+                remedy=self._remedy(name),
             )
 
     def _remedy(self, name: str) -> str:

@@ -71,3 +71,25 @@ def test_version(cli: CLI):
     from ocrsdk import __version__
 
     assert cli("--version").stdout.strip() == f"ocrsdk {__version__}"
+
+
+def test_the_root_lists_each_command_by_its_own_first_line():
+    import typer
+
+    from ocrsdk.cli import Commands, app
+
+    root = typer.main.get_command(app)
+    assert list(root.commands) == list(Commands.homes)
+    for name, home in Commands.homes.items():
+        assert " ".join(root.commands[name].help.split()).startswith(home.summary.removesuffix(".")), name
+
+
+def test_the_root_help_imports_no_command():
+    code = (
+        "import sys; from ocrsdk.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted(m for m in sys.modules if m.startswith('ocrsdk.')), file=sys.stderr)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "['ocrsdk.cli', 'ocrsdk.cli.on_demand', 'ocrsdk.errors', 'ocrsdk.version']"
