@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,6 +62,21 @@ class AdaptiveScaleFusion(nn.Module):
         return torch.cat([level * weights[:, i : i + 1] for i, level in enumerate(levels)], 1)
 
 
+_PRIOR = 0.1
+"""Share of the pixels that are inside shrunk text, roughly."""
+
+
+def _start_small(layer: nn.Conv2d | nn.ConvTranspose2d, prob_channels: int) -> None:
+    """Let logits begin near constants: a prior for the probability map, 0.5 for the threshold map.
+
+    Lin et al. 2017, "Focal loss", section 4.1. Large random logits make large first steps, from which a short run may not recover.
+    """
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    nn.init.constant_(layer.bias[:prob_channels], math.log(_PRIOR / (1 - _PRIOR)))
+
+
 class DBHead(nn.Module):
     """DB's heads: two separate branches, each of two transposed convolutions.
 
@@ -70,6 +86,11 @@ class DBHead(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.prob, self.thresh = self._branch(channels), self._branch(channels)
+
+    def initialise(self) -> None:
+        """See ``_start_small``; called after every layer has its usual weights."""
+        _start_small(self.prob[-1], 1)  # type: ignore[arg-type]
+        _start_small(self.thresh[-1], 0)  # type: ignore[arg-type]
 
     @staticmethod
     def _branch(channels: int) -> nn.Sequential:
@@ -97,6 +118,10 @@ class ShuffleHead(nn.Module):
         super().__init__()
         inner = channels // 2
         self.body = nn.Sequential(conv_bn_relu(channels, inner, 3), nn.Conv2d(inner, 2 * 16, 1), nn.PixelShuffle(4))
+
+    def initialise(self) -> None:
+        """As ``DBHead``."""
+        _start_small(self.body[1], 16)  # type: ignore[arg-type]
 
     def forward(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
         """As ``DBHead``."""

@@ -23,6 +23,17 @@ def test_logits_have_the_size_of_the_image(name: str, backbone: str):
     assert model.eval()(image).thresh_logits is None
 
 
+@pytest.mark.parametrize("backbone", ["mobilenet", "resnet18"])
+def test_an_untrained_model_answers_with_the_prior(backbone: str):
+    torch.manual_seed(0)
+    model = DBNet(DBNetConfig(backbone=backbone)).train()
+    with torch.no_grad():
+        output = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    assert output.prob_logits.sigmoid().mean() == pytest.approx(0.1, abs=0.02)
+    assert output.thresh_logits.sigmoid().mean() == pytest.approx(0.5, abs=0.05)
+    assert output.prob_logits.std() < 0.5
+
+
 def test_the_small_model_is_small():
     assert 0.4e6 < sum(p.numel() for p in DBNet().parameters()) < 0.8e6
 
