@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Mapping
 
     from structlog.typing import FilteringBoundLogger
 
 Format = Literal["console", "json"]
 
 _SECRET = re.compile(r"api_?key|token|secret|password|authorization|credential", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _LEAST_SECRET = 8
 """Shorter values of such variables are too common to be struck out everywhere."""
 
@@ -132,7 +134,15 @@ def _for_people(_logger: Any, _method: str, event: Any) -> Any:
 
 
 def strike_secrets(_logger: Any, _method: str, event: Any) -> Any:
-    """A structlog processor: values of keys that name a secret, and secrets of the environment anywhere, become ``***``."""
+    """A structlog processor: ``without_secrets``."""
+    return without_secrets(event)
+
+
+def without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with ``***`` for what must not be shown.
+
+    That is: values of keys that name a secret; anywhere, secrets of the environment and credentials in addresses.
+    """
     known = [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= _LEAST_SECRET]
 
     def struck(key: str, value: Any) -> Any:
@@ -145,6 +155,7 @@ def strike_secrets(_logger: Any, _method: str, event: Any) -> Any:
         if isinstance(value, str):
             for secret in known:
                 value = value.replace(secret, "***")
+            value = _CREDENTIALS.sub("//***@", value)
         return value
 
-    return {key: struck(key, value) for key, value in event.items()}
+    return {key: struck(key, value) for key, value in table.items()}

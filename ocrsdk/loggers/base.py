@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from ocrsdk.logs import without_secrets
 from ocrsdk.plugin_base import Plugin
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class RunInfo:
     """The run folder; it exists."""
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
-    """The effective settings, JSON-ready."""
+    """The effective settings, JSON-ready, without secrets."""
     resumed: bool = False
     """True when the run goes on from a checkpoint: append, never overwrite."""
     run_id: str = "run"
@@ -38,6 +39,9 @@ class RunInfo:
     """Versions, device, git state, cache version, precision and certificate; JSON-ready."""
     state: dict[str, Any] = field(default_factory=dict)
     """What the logger's ``state`` returned when the checkpoint was written; empty for a new run."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", without_secrets(self.settings))
 
     def flat(self) -> dict[str, Any]:
         """``data.crop`` -> value, of settings and, under ``environment.``, the environment."""

@@ -237,11 +237,16 @@ def test_json_lines_profile_and_curves(cli: CLI, tmp_path: Path, synth_pages: Pa
     assert not (tmp_path / "runs/b/metrics.superseded.jsonl").exists()
 
 
-def test_secrets_are_struck_out(monkeypatch: pytest.MonkeyPatch):
+def test_secrets_are_struck_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from ocrsdk.loggers.base import RunInfo
     from ocrsdk.logs import strike_secrets
 
     monkeypatch.setenv("SOME_TOKEN", "abcdefgh-token")
     event = {"event": "calling with abcdefgh-token", "api_key": "k", "options": {"password": "p", "size": 3}, "path": "a/b"}
     assert strike_secrets(None, "info", event) == {
         "event": "calling with ***", "api_key": "***", "options": {"password": "***", "size": 3}, "path": "a/b"
+    }  # fmt: skip
+    settings = {"cache": {"options": {"url": "valkey://me:pass@host:1/0", "prefix": "a"}}}
+    assert RunInfo(tmp_path, "r", settings).settings == {
+        "cache": {"options": {"url": "valkey://***@host:1/0", "prefix": "a"}}
     }  # fmt: skip
