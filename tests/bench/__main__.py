@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from tests.bench import reference, runs
+from tests.bench.timing import medians
 
 SIZE = 640
 ROW = "{:<42}{:>12}{:>12}{:>9}{:>9}"
@@ -52,20 +52,6 @@ def curved(count: int, seed: int, size: int = SIZE) -> list[np.ndarray]:
         top, bottom = quad[0] + (quad[1] - quad[0]) * t + arch, quad[3] + (quad[2] - quad[3]) * t + arch
         out.append(np.clip(np.concatenate([top, bottom[::-1]]), 1, size - 2).astype(np.float32))
     return out
-
-
-def medians(*functions: Callable[[], object], seconds: float = 3.0) -> list[float]:
-    """Median milliseconds of each function; they run by turns, after two runs to warm up."""
-    for function in functions:
-        function(), function()
-    times: list[list[float]] = [[] for _ in functions]
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 5:
-        for own, function in zip(times, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            own.append((time.perf_counter() - start) * 1000)
-    return [statistics.median(own) for own in times]
 
 
 def compare(name: str, theirs: Callable[[], object], ours: Callable[[], object], goal: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import statistics
 import tempfile
@@ -20,7 +21,7 @@ from ocrsdk.cache.stats import Counter
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache.versioning import EntryKey
 from ocrsdk.data.encoding import decode_arrays, encode_arrays
-from tests.bench.__main__ import medians
+from tests.bench.timing import medians
 
 
 def opened(folder: Path, counted: bool = True, **options: object) -> SampleCache:
@@ -37,44 +38,50 @@ def arrays() -> dict[str, np.ndarray]:
     return {"image": rng.integers(0, 255, (640, 640, 3)).astype(np.uint8), **maps}
 
 
-def hits(folder: Path) -> None:
-    sample = arrays()
-    data = encode_arrays(sample)
-    key = EntryKey("image:x", {"kind": "image"})
+def hits(folder: Path, entries: int = 20) -> None:
+    rng = np.random.default_rng(0)
+    keys = [EntryKey(f"image:{i}", {"kind": "image"}) for i in range(entries)]
     cache, uncounted = opened(folder / "c"), opened(folder / "u", counted=False)
-    for each in (cache, uncounted):
-        each.set(key, data)
     stock = diskcache.Cache(str(folder / "stock"))
-    stock.set("x", sample)
-    (folder / "raw").write_bytes(pack(key.digest, data))
-    buffer = [memoryview(bytearray((folder / "raw").stat().st_size))]
+    for i, key in enumerate(keys):
+        sample = {name: rng.permuted(array) for name, array in arrays().items()}
+        data = encode_arrays(sample)
+        for each in (cache, uncounted):
+            each.set(key, data)
+        stock.set(str(i), sample)
+        (folder / f"{i}.raw").write_bytes(pack(key.digest, data))
+    buffer = [memoryview(bytearray((folder / "0.raw").stat().st_size))]
 
-    def bare() -> None:
-        fd = os.open(folder / "raw", os.O_RDONLY)
+    def bare(i: int) -> None:
+        fd = os.open(folder / f"{i}.raw", os.O_RDONLY)
         os.readv(fd, buffer)
         os.close(fd)
 
-    def unchecked() -> None:
-        decode_arrays(memoryview(uncounted.backend.get(key.digest))[64:])
+    def unchecked(i: int) -> None:
+        decode_arrays(memoryview(uncounted.backend.get(keys[i].digest))[64:])
 
-    def uncounted_hit() -> None:
-        decode_arrays(unpack(key.digest, uncounted.backend.get(key.digest)))
+    def uncounted_hit(i: int) -> None:
+        decode_arrays(unpack(keys[i].digest, uncounted.backend.get(keys[i].digest)))
 
-    def uncounted_hit_object() -> None:
-        decode_arrays(uncounted.get(key).value)
+    def uncounted_hit_object(i: int) -> None:
+        decode_arrays(uncounted.get(keys[i]).value)
 
-    def hit() -> None:
-        decode_arrays(cache.get(key).value)
+    def hit(i: int) -> None:
+        decode_arrays(cache.get(keys[i]).value)
 
-    print("\ncache, one 640 x 640 uint8 sample of 2.35 MiB, warm; each pair by turns")
+    print(f"\ncache, {entries} samples of 640 x 640 uint8, 2.35 MiB each, warm; each pair by turns")
 
-    def show(name: str, other: Callable[[], object], ours: Callable[[], object], goal: str, share: bool = False) -> None:
-        theirs, mine = (median * 1000 for median in medians(other, ours))
+    def turns(call: Callable[[int], object]) -> Callable[[], object]:
+        number = itertools.cycle(range(entries))
+        return lambda: call(next(number))
+
+    def show(name: str, other: Callable[[int], object], ours: Callable[[int], object], goal: str, share: bool = False) -> None:
+        theirs, mine = (median * 1000 for median in medians(turns(other), turns(ours)))
         figure = f"{1 - theirs / mine:.0%} of a hit" if share else f"{theirs / mine:.2f}"
         print(f"  {name} {theirs:.0f} us, hit {mine:.0f} us: {figure} (goal {goal})")
 
     show("bare readv", bare, hit, ">= 0.5")
-    show("stock diskcache with pickle", lambda: stock.get("x"), hit, ">= 2")
+    show("stock diskcache with pickle", lambda i: stock.get(str(i)), hit, ">= 2")
     show("without checksum", unchecked, uncounted_hit, "<= 30 %", share=True)
     show("without counting", uncounted_hit_object, hit, "<= 3 %", share=True)
 

@@ -1,0 +1,32 @@
+"""How benchmarks take time."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def medians(*functions: Callable[[], object], seconds: float = 3.0) -> list[float]:
+    """Median milliseconds of each function; they run by turns, after two runs to warm up."""
+    for function in functions:
+        function(), function()
+    times: list[list[float]] = [[] for _ in functions]
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < 5:
+        for own, function in zip(times, functions, strict=True):
+            start = time.perf_counter()
+            function()
+            own.append((time.perf_counter() - start) * 1000)
+    return [statistics.median(own) for own in times]
+
+
+def per_call(call: Callable[[int], object], count: int, rounds: int = 5) -> float:
+    """Median microseconds a call, over rounds."""
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for i in range(count):
+            call(i)
+        found.append((time.perf_counter() - start) / count * 1e6)
+    return statistics.median(found)
