@@ -63,6 +63,7 @@ def hooks() -> str:
     from ocrsdk import hookspecs
     from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Usage, VersionInfo
     from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LoggerFactory, LogsImages, RunInfo
+    from ocrsdk.loggers.row_logger import RowLogger
     from ocrsdk.plugin_base import Plugin
     from ocrsdk.precision.base import Certified, PrecisionStrategy, SkipsUpdates
 
@@ -72,7 +73,7 @@ def hooks() -> str:
             parts.append(f"## {name}\n\n```python\ndef {name}{inspect.signature(function)}: ...\n```\n\n{inspect.getdoc(function)}")
     contracts: tuple[type, ...] = (
         Plugin, CacheBackend, CacheLocation, Usage, VersionInfo, Finding, PrecisionStrategy, SkipsUpdates, Certified,
-        LoggerFactory, RunInfo, KeepsState, KnowsRows, LogsImages, KnowsImages,
+        LoggerFactory, RowLogger, RunInfo, KeepsState, KnowsRows, LogsImages, KnowsImages,
     )  # fmt: skip
     for cls in contracts:
         parts.append(f"## {cls.__name__}\n\n```text\n{inspect.getdoc(cls)}\n```")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import RunFolderError
+from ocrsdk.loggers.row_logger import RowLogger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def _number(row: dict[str, str]) -> int | None:
         return None
 
 
-class CsvLogger(Logger):
+class CsvLogger(RowLogger):
     """One line a row, one column a metric; the file is rewritten when a new metric appears.
 
     Args:
@@ -32,8 +32,8 @@ class CsvLogger(Logger):
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        super().__init__()
-        self.path, self._name = path, name
+        super().__init__(name)
+        self.path = path
         self._columns: list[str] = []
         self._rows: set[int] = set()
         if path.exists():
@@ -45,23 +45,9 @@ class CsvLogger(Logger):
                 with path.open("a", encoding="utf-8") as file:
                     file.write("\n")
 
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self._name
-
-    @property
-    def version(self) -> str:
-        """Empty: the run folder tells runs apart."""
-        return ""
-
     def has_row(self, row: int) -> bool:
         """Whether it stood in the file when the run was resumed."""
         return row in self._rows
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings stand in the run folder already."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import LoggerError, RunFolderError
+from ocrsdk.loggers.row_logger import RowLogger
 from ocrsdk.loggers.rows import jsonable, parse_row
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SUPERSEDED = "metrics.superseded.jsonl"
 """Rows that were logged after the checkpoint from which a run went on."""
 
 
-class JsonlLogger(Logger):
+class JsonlLogger(RowLogger):
     """Appends ``{"step": ..., "time": ..., metric: value, ...}`` per row; each is with the system when the call returns.
 
     JSON has no NaN or infinity: they are written as strings, ``"nan"``, ``"inf"`` and ``"-inf"``. A row that cannot be written, on
@@ -34,9 +34,8 @@ class JsonlLogger(Logger):
     """
 
     def __init__(self, path: Path, name: str, keep: int | None = None) -> None:
-        super().__init__()
+        super().__init__(name)
         self.path = path
-        self._name = name
         self._pending: list[bytes] = []
         self._warned = False
         self.superseded: list[dict[str, Any]] = []
@@ -51,16 +50,6 @@ class JsonlLogger(Logger):
             self._size = os.fstat(self._fd).st_size
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self._name
-
-    @property
-    def version(self) -> str:
-        """Empty: the run folder tells runs apart."""
-        return ""
 
     def _repair(self) -> None:
         """Count rows; the part of a line that a crash left is completed, so that it stays apart from the next row."""
@@ -97,10 +86,6 @@ class JsonlLogger(Logger):
         """Number of the last row in the file; 0 if there is none."""
         lines = self.path.read_bytes().splitlines() if self.path.exists() else []
         return next((int(row["row"]) for line in reversed(lines) if (row := parse_row(line)) is not None), 0)
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings stand in the run folder already."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

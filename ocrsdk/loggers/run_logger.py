@@ -8,10 +8,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import LoggerError
 from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LogsImages
+from ocrsdk.loggers.row_logger import RowLogger
 from ocrsdk.loggers.rows import jsonable
 from ocrsdk.logs import get_logger
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from pytorch_lightning.loggers import Logger
 
 _MEASURED = ("speed/", "memory/", "profile/", "cache/")
 """Metrics that differ when the same work is done again."""
 
 
-class RunLogger(Logger):
+class RunLogger(RowLogger):
     """Numbers rows, adds the axes, and passes them on; a logger that fails is switched off with one warning.
 
     Args:
@@ -42,8 +43,7 @@ class RunLogger(Logger):
         last_row: int = 0,
         superseded: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__()
-        self._name = name
+        super().__init__(name)
         self.loggers = dict(loggers)
         self.axes: Callable[[], dict[str, float]] = dict
         """Further columns of every row; set by ``callbacks.rows.Rows``."""
@@ -58,16 +58,6 @@ class RunLogger(Logger):
         self._repeats = deque(superseded)
         self._turned = False
         self._pid = os.getpid()
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self._name
-
-    @property
-    def version(self) -> str:
-        """Empty: the run folder tells runs apart."""
-        return ""
 
     def active(self) -> dict[str, Logger]:
         """The loggers that have not failed."""
@@ -122,10 +112,6 @@ class RunLogger(Logger):
             self._repeats.clear()
         self.last_row += 1
         return False
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: loggers get the settings with ``RunInfo``."""
 
     def wants_images(self) -> bool:
         """Whether a logger takes pictures."""

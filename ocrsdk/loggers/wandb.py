@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger
 
 from ocrsdk.errors import LoggerError
 from ocrsdk.loggers.base import AXES, RunInfo
+from ocrsdk.loggers.row_logger import RowLogger
 from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Present:
     """Key and trainer's step."""
 
 
-class WandbLogger(Logger):
+class WandbLogger(RowLogger):
     """Writes each row under a step of its own; at the end, counts the rows on disk.
 
     Args:
@@ -61,7 +61,7 @@ class WandbLogger(Logger):
     """
 
     def __init__(self, run: Any, present: _Present | None = None, folder: Path | None = None) -> None:
-        super().__init__()
+        super().__init__(str(run.name), str(run.id))
         self.run, self.folder = run, folder
         self._present = present or _Present()
         self._step = max(int(getattr(run, "step", 0) or 0) - 1, self._present.step)
@@ -69,16 +69,6 @@ class WandbLogger(Logger):
         for axis in AXES:
             run.define_metric(axis)
         run.define_metric("*", step_metric="trainer/step", step_sync=True)
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return str(self.run.name)
-
-    @property
-    def version(self) -> str:
-        """The run's id."""
-        return str(self.run.id)
 
     @property
     def experiment(self) -> Any:
@@ -92,10 +82,6 @@ class WandbLogger(Logger):
     def has_images(self, key: str, step: int) -> bool:
         """Whether an earlier process of this run left the pictures on disk."""
         return (key, step) in self._present.images
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings are given when the run is made."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:

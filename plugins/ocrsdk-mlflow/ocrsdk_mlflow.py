@@ -11,23 +11,24 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict
-from pytorch_lightning.loggers import Logger
 
 from ocrsdk import hookimpl
 from ocrsdk.errors import LoggerError
 from ocrsdk.loggers.base import LoggerFactory, RunInfo
+from ocrsdk.loggers.row_logger import RowLogger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+    from pytorch_lightning.loggers import Logger
 
 _MOST_PARAMS = 100
 """Parameters that MLflow takes in one call."""
 
 
-class MlflowLogger(Logger):
+class MlflowLogger(RowLogger):
     """One MLflow run; each row under a time of its own, so that rows can be told apart.
 
     Args:
@@ -38,21 +39,11 @@ class MlflowLogger(Logger):
     """
 
     def __init__(self, client: MlflowClient, run_id: str, name: str, pictures: Path) -> None:
-        super().__init__()
-        self.client, self.run_id, self._name, self._pictures = client, run_id, name, pictures
+        super().__init__(name, run_id)
+        self.client, self.run_id, self._pictures = client, run_id, pictures
         self._time = 0
         history = client.get_metric_history(run_id, "row")
         self._present = {int(metric.value) for metric in history}
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self._name
-
-    @property
-    def version(self) -> str:
-        """MLflow's id of the run."""
-        return self.run_id
 
     @property
     def experiment(self) -> MlflowClient:
@@ -62,10 +53,6 @@ class MlflowLogger(Logger):
     def has_row(self, row: int) -> bool:
         """Whether the server had the row when the run was resumed."""
         return row in self._present
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings are sent when the run is made."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

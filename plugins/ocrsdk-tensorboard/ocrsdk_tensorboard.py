@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pydantic import BaseModel, ConfigDict, Field
-from pytorch_lightning.loggers import Logger
 from torch.utils.tensorboard import SummaryWriter
 
 from ocrsdk import hookimpl
 from ocrsdk.errors import LoggerError
 from ocrsdk.loggers.base import LoggerFactory, RunInfo
+from ocrsdk.loggers.row_logger import RowLogger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from pytorch_lightning.loggers import Logger
 
 
-class TensorBoardLogger(Logger):
+class TensorBoardLogger(RowLogger):
     """Scalars and pictures; each row under a time of its own, so that rows can be told apart.
 
     Args:
@@ -32,31 +33,16 @@ class TensorBoardLogger(Logger):
     """
 
     def __init__(self, folder: Path, name: str, flush_seconds: int) -> None:
-        super().__init__()
-        self._name = name
+        super().__init__(name)
         self._present = _rows(folder)
         self._writer = SummaryWriter(str(folder), flush_secs=max(1, flush_seconds))
         self._at_once = flush_seconds == 0
         self._time = 0.0
 
     @property
-    def name(self) -> str:
-        """The run's name."""
-        return self._name
-
-    @property
-    def version(self) -> str:
-        """Empty: the run folder tells runs apart."""
-        return ""
-
-    @property
     def experiment(self) -> SummaryWriter:
         """The writer, for whatever this class does not do."""
         return self._writer
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings are written when the logger is made."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
