@@ -94,7 +94,7 @@ class LoggerFactory(Plugin, ABC):
     Rows reach it through one writer, ``RunLogger``: they come from one process, in the order in
     which they were logged, with the columns ``AXES``. The step of a row may be lower than that of the row before it: late rows keep
     their true position. A logger that raises is switched off and the run goes on; ``OcrsdkError`` with one line is best.
-    ``loggers.row_logger.RowLogger`` is a base for it. It may also be ``KeepsState``, ``KnowsRows``, ``LogsImages``, ``KnowsImages``.
+    ``loggers.row_logger.RowLogger`` is a base. It may also be ``KeepsState``, ``KnowsRows``, ``LogsImages`` and ``KnowsImages``.
     """
 
     @abstractmethod
