@@ -5,6 +5,7 @@ A polygon is an (N, 2) array of (x, y) points. The compiled kernels (numba) work
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,15 @@ def apply_matrix(points: ArrayLike, matrix: FloatArray) -> NDArray[np.float32]:
     """Apply an affine 3x3 ``matrix`` to (N, 2) points; a new array, the input is not changed."""
     source = np.asarray(points, dtype=np.float64)
     return (source @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+
+
+def apply_matrix_to_all(polygons: Sequence[NDArray[np.float32]], matrix: FloatArray) -> list[NDArray[np.float32]]:
+    """``apply_matrix`` for many polygons at once; each result is a view of one array."""
+    if not polygons:
+        return []
+    points = apply_matrix(np.concatenate(polygons), matrix)
+    ends = list(itertools.accumulate(len(polygon) for polygon in polygons))
+    return [points[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def clip_to_page(points: ArrayLike, height: int, width: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec, draw_targets
-from ocrsdk.geometry import apply_matrix
+from ocrsdk.geometry import apply_matrix_to_all
 from ocrsdk.types import Annotation, Sample
 
 if TYPE_CHECKING:
@@ -60,15 +60,14 @@ class TrainDataset(Dataset[Sample]):
             self.work_log.note(where.index)
         rng = np.random.default_rng((self.seed, where.epoch, where.index))
         page = self.source.page(annotation, self.transform.preparation)
-        prepared = [apply_matrix(polygon, page.matrix) for polygon in annotation.polygons]
+        prepared = apply_matrix_to_all(annotation.polygons, page.matrix)
         view, matrix = self.transform(page.image, prepared, rng)
         matrix = matrix @ page.matrix
         height, width = view.shape[:2]
         polygons, ignore = [], []
-        for instance in annotation.instances:
-            polygon = apply_matrix(instance.polygon, matrix)
-            low, high = polygon.min(axis=0), polygon.max(axis=0)
-            if high[0] > 0 and high[1] > 0 and low[0] < width and low[1] < height:
+        for instance, polygon in zip(annotation.instances, apply_matrix_to_all(annotation.polygons, matrix), strict=True):
+            x, y = polygon.T
+            if x.max() > 0 and y.max() > 0 and x.min() < width and y.min() < height:
                 polygons.append(polygon)
                 ignore.append(instance.ignore)
         flags = np.array(ignore, dtype=np.bool_)
@@ -107,7 +106,7 @@ class EvalDataset(Dataset[Sample]):
         """The arrays of a whole sample: image, matrix, size, ignore, and polygons as points and lengths."""
         image, matrix = self.transform.finish(page.image)
         matrix = matrix @ page.matrix
-        polygons = [apply_matrix(polygon, matrix) for polygon in annotation.polygons]
+        polygons = apply_matrix_to_all(annotation.polygons, matrix)
         return {
             "image": image,
             "matrix": matrix,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocrsdk.data.transforms import FILL, EvalTransform, TrainTransform, horizontal_flip, rotation, scaling, translation, warp
-from ocrsdk.geometry import apply_matrix
+from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
 
 
 def spots(height: int = 240, width: int = 320) -> tuple[np.ndarray, np.ndarray]:
@@ -103,3 +103,14 @@ def test_colour_jitter_changes_no_geometry_and_can_be_off():
     on, off = (TrainTransform(crop=128, jitter=j)(image, [], np.random.default_rng(3)) for j in (0.3, 0.0))
     np.testing.assert_array_equal(on[1], off[1])
     assert np.abs(on[0].astype(int) - off[0]).mean() > 2
+
+
+@given(st.lists(st.integers(3, 9), max_size=6), st.integers(0, 2**32 - 1))
+def test_many_polygons_at_once_are_moved_like_each_alone(sizes: list[int], seed: int):
+    rng = np.random.default_rng(seed)
+    polygons = [rng.uniform(-50, 900, (size, 2)).astype(np.float32) for size in sizes]
+    matrix = rotation(rng.uniform(-180, 180)) @ scaling(rng.uniform(0.2, 3))
+    found = apply_matrix_to_all(polygons, matrix)
+    assert len(found) == len(polygons)
+    for one, polygon in zip(found, polygons, strict=True):
+        np.testing.assert_allclose(one, apply_matrix(polygon, matrix), rtol=1e-6, atol=1e-4)
