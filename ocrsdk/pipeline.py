@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 import uuid
 import warnings
@@ -189,7 +188,7 @@ class Pipeline:
 
     def _train(self, parts: RunParts, folder: Path, begun: _Begun | None) -> FitResult:
         from ocrsdk.loggers.base import RunInfo
-        from ocrsdk.training.loader_errors import loader_error
+        from ocrsdk.training.loader_errors import end_loaders, loader_error
         from ocrsdk.training.trainer import build_trainer
 
         settings, strategy, module = self.settings, parts.precision.strategy, parts.module
@@ -215,10 +214,7 @@ class Pipeline:
             shown = loader_error(error, parts.datamodule)
             if shown is None:
                 raise
-            for (
-                process
-            ) in multiprocessing.active_children():  # loaders heed no SIGTERM, and one may wait for what the dead one held
-                process.kill()
+            end_loaders()
             raise shown from error
         finally:
             parts.cache.close()

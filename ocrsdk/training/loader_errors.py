@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 from typing import TYPE_CHECKING
 
@@ -40,3 +41,9 @@ def loader_error(error: BaseException, datamodule: DetectionDataModule) -> Ocrsd
         f"the loader process {pid} {why}{where}. If memory ran out, use fewer --workers or a smaller data.batch_size; "
         "checkpoints are untouched: --resume goes on"
     )
+
+
+def end_loaders() -> None:
+    """Kill what is left of the loader processes: they heed no SIGTERM, and one may wait for what a dead one held."""
+    for process in multiprocessing.active_children():
+        process.kill()
