@@ -13,7 +13,7 @@ import pyclipper
 from numba import njit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -67,20 +67,25 @@ def clip_to_page(points: ArrayLike, height: int, width: int) -> NDArray[np.float
     return out[:count].astype(np.float32)
 
 
-def offset_polygon(points: ArrayLike, distance: float) -> list[NDArray[np.int64]]:
+def offset_polygon(points: ArrayLike, distance: float) -> list[NDArray[np.int32]]:
     """Grow (``distance`` > 0) or shrink a polygon with round joins (Clipper, Vatti 1992).
 
     Clipper works on integers: vertices are cut toward zero before, and rounded after, as in the original DB code.
 
     Returns:
-        The pieces, (N, 2) int64 each; none when the polygon vanishes, several when a shrink splits it.
+        The pieces, (N, 2) int32 each; none when the polygon vanishes, several when a shrink splits it.
     """
+    return polygon_offsetter(points)(distance)
+
+
+def polygon_offsetter(points: ArrayLike) -> Callable[[float], list[NDArray[np.int32]]]:
+    """``offset_polygon`` of one polygon for several distances."""
     offset = pyclipper.PyclipperOffset()
     try:
         offset.AddPath(np.asarray(points).astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
     except pyclipper.ClipperException:  # fewer than three distinct vertices are left
-        return []
-    return [np.array(piece, dtype=np.int64) for piece in offset.Execute(distance)]
+        return lambda distance: []
+    return lambda distance: [np.array(piece, dtype=np.int32) for piece in offset.Execute(distance)]
 
 
 @njit(cache=True)

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numba import njit
 
-from ocrsdk.geometry import offset_polygon
+from ocrsdk.geometry import polygon_offsetter
 from ocrsdk.types import TargetMaps
 
 if TYPE_CHECKING:
@@ -71,13 +71,15 @@ def draw_targets(
         if spec.clamp:
             np.clip(polygon, 0, [width - 1, height - 1], out=polygon)
         distance, visible_side = _measure(polygon, spec.shrink_ratio, height, width)
-        shrunk = [] if ignored or distance == 0 or visible_side < spec.min_text_size else offset_polygon(polygon, -distance)
-        if not shrunk:
+        used = not (ignored or distance == 0 or visible_side < spec.min_text_size)
+        offset = polygon_offsetter(polygon) if used else None
+        shrunk = offset(-distance) if offset is not None else []
+        if offset is None or not shrunk:
             _fill(prob_mask, polygon.astype(np.int32), 0)
             continue
         for piece in shrunk:
             _fill(prob_map, piece, 1)
-        grown = offset_polygon(polygon, distance)[0]
+        grown = offset(distance)[0]
         _fill(thresh_mask, grown, 1)
         x0, y0, x1, y1 = 0, 0, width - 1, height - 1
         if spec.distance == "db":
@@ -108,8 +110,8 @@ def _measure(polygon: NDArray[np.float64], ratio: float, height: int, width: int
     return distance, min(wide, tall)
 
 
-def _fill(image: NDArray[np.uint8], polygon: NDArray[np.integer], value: int) -> None:
-    cv2.fillPoly(image, [polygon.astype(np.int32)], (value,))
+def _fill(image: NDArray[np.uint8], polygon: NDArray[np.int32], value: int) -> None:
+    cv2.fillPoly(image, [polygon], (value,))
 
 
 @njit(cache=True)
@@ -190,6 +192,7 @@ def _draw_band(
 
 @njit(cache=True, fastmath=True)
 def _finish(nearness: NDArray[np.float32], low: float, high: float) -> None:
-    flat = nearness.reshape(-1)
+    flat, one = nearness.reshape(-1), np.float32(1.0)
+    start, rise = np.float32(low), np.float32(high - low)
     for k in range(flat.size):
-        flat[k] = np.float32(low + (high - low) * (1.0 - np.sqrt(np.float64(min(flat[k], np.float32(1.0))))))
+        flat[k] = start + rise * (one - np.sqrt(min(flat[k], one)))
