@@ -34,7 +34,7 @@ class Detector:
 
     def __init__(self, checkpoint: LoadedCheckpoint, device: str = "cpu", postprocess: dict[str, Any] | None = None) -> None:
         self.device = torch.device(device)
-        self.model = checkpoint.model.to(self.device).eval()
+        self.model = checkpoint.model.to(self.device).lay_out(self.device.type).eval()
         self.transform = EvalTransform(**checkpoint.prepare)
         self.postprocessor = replace(PostProcessor(**checkpoint.postprocess), **(postprocess or {}))
 

@@ -60,6 +60,10 @@ class DetectionModule(LightningModule):
         self.progress: Callable[[], float] = lambda: 0.0
         """Share of the run that is over, 0 to 1; set by ``callbacks.limits.RunLimits``."""
 
+    def setup(self, stage: str) -> None:
+        """The model in the memory format that suits the device."""
+        self.model.lay_out(self.trainer.strategy.root_device.type)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch of crops with target maps -> total loss."""
         if batch.targets is None:
