@@ -151,8 +151,9 @@ class OptimizerSettings(Section):
     """``sgd`` wants ``lr = 0.007`` and a long run."""
     lr: Positive = 8e-3
     """Highest learning rate."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    """Decay of weights, not of biases and normalisation."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Decay of weights, not of biases and normalisation; by default 0.3 for ``adamw`` and 0.0001 for ``sgd``, which adds it to
+    the gradient."""
     momentum: Ratio = 0.9
     """For ``sgd``."""
     schedule: Literal["cosine", "poly"] = "cosine"

@@ -9,6 +9,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+_WEIGHT_DECAY = {"adamw": 0.3, "sgd": 1e-4}
+"""AdamW's is multiplied by the learning rate alone (Loshchilov and Hutter 2019), SGD's is part of the gradient.
+
+0.3 is large. On 160 receipts, 800 updates ended at hmean 0.914 with 0.1 and 0.920 with 0.3; with 0.01 the score fell while
+the learning rate did.
+"""
+
 
 @dataclass(frozen=True)
 class OptimizerSpec:
@@ -16,7 +23,7 @@ class OptimizerSpec:
 
     name: Literal["adamw", "sgd"] = "adamw"
     lr: float = 8e-3
-    weight_decay: float = 1e-2
+    weight_decay: float | None = None
     momentum: float = 0.9
     schedule: Literal["cosine", "poly"] = "cosine"
     warmup: float = 0.03
@@ -25,9 +32,10 @@ class OptimizerSpec:
 
 def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
     """An optimizer over the trainable parameters; biases and normalisation (one-dimensional ones) are not decayed."""
+    decay = _WEIGHT_DECAY[spec.name] if spec.weight_decay is None else spec.weight_decay
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": spec.weight_decay},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if spec.name == "adamw":

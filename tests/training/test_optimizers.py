@@ -39,6 +39,8 @@ def test_biases_and_normalisation_do_not_decay(name: str):
     model = DBNet()
     decayed, free = build_optimizer(model, OptimizerSpec(name=name, weight_decay=0.1)).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    own = build_optimizer(model, OptimizerSpec(name=name)).param_groups[0]
+    assert own["weight_decay"] == {"adamw": 0.3, "sgd": 1e-4}[name]
     norms = {id(p) for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()}
     biases = {id(p) for n, p in model.named_parameters() if n.endswith(".bias")}
     assert {id(p) for p in free["params"]} == norms | biases
