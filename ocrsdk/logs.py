@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Format = Literal["console", "json"]
 
 _SECRET = re.compile(r"api_?key|token|secret|password|authorization|credential", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^\s@/]*:\S*@|(?<=://)[^\s@/]+@")
 _LEAST_SECRET = 8
 """Shorter values of such variables are too common to be struck out everywhere."""
 
@@ -143,19 +143,23 @@ def without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
 
     That is: values of keys that name a secret; anywhere, secrets of the environment and credentials in addresses.
     """
-    known = [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= _LEAST_SECRET]
+    known = [
+        value
+        for name, value in os.environ.items()
+        if _SECRET.search(name) and len(value) >= _LEAST_SECRET and not os.path.exists(value)  # noqa: PTH110 - of any text
+    ]
 
     def struck(key: str, value: Any) -> Any:
+        if _SECRET.search(key) and value and isinstance(value, str | dict | list | tuple):
+            return "***"
         if isinstance(value, dict):
             return {k: struck(str(k), v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [struck(key, item) for item in value]
-        if _SECRET.search(key) and value:
-            return "***"
         if isinstance(value, str):
             for secret in known:
                 value = value.replace(secret, "***")
-            value = _CREDENTIALS.sub("//***@", value)
+            value = _CREDENTIALS.sub("***@", value)
         return value
 
     return {key: struck(key, value) for key, value in table.items()}

@@ -109,7 +109,7 @@ def measure(cell: Cell) -> Measured:
     torch.manual_seed(0)
     model, loss = DBNet(DBNetConfig(backbone=cell.backbone)), DBLoss()
     strategy.prepare(model)
-    model.train().to(cell.device)
+    model.train().to(cell.device).lay_out(cell.device)
     side = (cell.size, cell.size)
     image = torch.randint(0, 255, (cell.batch, 3, *side), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     truth = (torch.rand(cell.batch, 1, *side) > 0.8).float()

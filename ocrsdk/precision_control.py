@@ -164,7 +164,7 @@ class PrecisionControl:
         model = DBNet(DBNetConfig(**found.passport["model"]))
         model.load_state_dict(found.state)
         precision.prepare(model)
-        model.train().to(device)
+        model.train().to(device).lay_out(device)
         batches = [batch.to(device) for batch in found.batches]
         context, scale = _numbers(precision, device)
         if name == found.passport["precision"]:
@@ -196,7 +196,7 @@ def _ranges(parts: RunParts, strategy: PrecisionStrategy, count: int) -> list[Mo
 
     from ocrsdk.training.numerics import module_ranges
 
-    model = parts.module.model.train().to(parts.device)
+    model = parts.module.model.train().to(parts.device).lay_out(parts.device)
     batches: list[Batch] = [batch.to(parts.device) for batch in islice(parts.datamodule.train_dataloader(), count)]
     context, _ = _numbers(strategy, parts.device)
     return sorted(module_ranges(model, parts.module.loss, batches, context), key=lambda r: r.headroom)

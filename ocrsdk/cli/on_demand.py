@@ -59,6 +59,10 @@ class OnDemandGroup(TyperGroup):
         super().__init__(**kwargs)
         self.commands = OnDemand(self.homes)  # type: ignore[assignment]
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, or None if there is none of that name; whatever its import raises is raised."""
+        return self.commands[cmd_name] if cmd_name in self.homes else None
+
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order of ``homes``."""
         return list(self.homes)

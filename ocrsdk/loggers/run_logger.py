@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MEASURED = ("speed/", "memory/", "profile/", "cache/")
 """Metrics that differ when the same work is done again."""
+_ADDED = frozenset(("step", "time", "row", "samples", "wall_time"))
+"""Columns that are not among the metrics of a row when it is logged."""
 
 
 class RunLogger(RowLogger):
@@ -201,9 +203,10 @@ def missing_rows(logger: Logger, rows: Sequence[Mapping[str, Any]]) -> Iterator[
 
 
 def _is_same(before: Mapping[str, Any], metrics: Mapping[str, float], step: int | None) -> bool:
-    return before["step"] == step and all(
-        before.get(key) == jsonable(value) for key, value in metrics.items() if not key.startswith(_MEASURED)
-    )
+    def made(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if not (key in _ADDED or key.startswith(_MEASURED))}
+
+    return before["step"] == step and made(before) == {key: jsonable(value) for key, value in made(metrics).items()}
 
 
 def _raise_unless_its_own(error: Exception) -> None:

@@ -11,7 +11,7 @@ from ocrsdk.errors import NonFiniteError
 from ocrsdk.loggers.run_logger import RunLogger
 from ocrsdk.metrics.hmean import HmeanMetric, Score
 from ocrsdk.precision.base import SkipsUpdates
-from ocrsdk.training.optimizers import OptimizerSpec, build_optimizer, lr_factor
+from ocrsdk.training.optimizers import OptimizerSpec, align_state, build_optimizer, lr_factor
 from ocrsdk.types import Batch, PageDetections
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class DetectionModule(LightningModule):
     def setup(self, stage: str) -> None:
         """The model in the memory format that suits the device."""
         self.model.lay_out(self.trainer.strategy.root_device.type)
+
+    def on_train_start(self) -> None:
+        """The optimizer's state has been restored by now."""
+        for optimizer in self.trainer.optimizers:
+            align_state(optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch of crops with target maps -> total loss."""

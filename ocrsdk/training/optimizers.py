@@ -55,3 +55,14 @@ def lr_factor(progress: float, spec: OptimizerSpec) -> float:
     if spec.schedule == "cosine":
         return warm * (1 + math.cos(math.pi * progress)) / 2
     return float(warm * (1 - progress) ** 0.9)
+
+
+def align_state(optimizer: torch.optim.Optimizer) -> None:
+    """Bring what the optimizer remembers of each parameter into the parameter's memory format.
+
+    A checkpoint may have been written in another one, and fused kernels on a CPU walk through memory without a look at strides.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

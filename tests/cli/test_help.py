@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +94,15 @@ def test_the_root_help_imports_no_command():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr.strip() == "['ocrsdk.cli', 'ocrsdk.cli.on_demand', 'ocrsdk.errors', 'ocrsdk.version']"
+
+
+def test_a_command_that_cannot_be_imported_is_no_unknown_command(tmp_path: Path):
+    (tmp_path / "broken.py").write_text("{}['no such key']")
+    code = (
+        "from ocrsdk.cli import Commands, app\n"
+        "Commands.homes = {**Commands.homes, 'train': Commands.homes['train']._replace(module='broken')}\n"
+        "app(['train', '--help'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "KeyError: 'no such key'" in result.stderr
+    assert "No such command" not in result.stderr

@@ -124,6 +124,14 @@ def test_a_resumed_run_that_turns_elsewhere_is_sent_in_full_under_new_numbers(tm
     assert [row["row"] for _, row in record.rows] == [3, 6, 7]
 
 
+def test_a_row_of_the_same_step_is_not_the_same_row():
+    trained = {"step": 9, "train/loss": 1.0, "epoch": 0, "row": 1}
+    ended = {"step": 9, "speed/images_per_second": 5.0, "epoch": 0, "row": 2}
+    run = RunLogger("r", {"jsonl": (record := Memory())}, 0, [trained, ended])
+    run.log_metrics({"speed/images_per_second": 7.0, "epoch": 0}, 9)  # training rows are logged less often now
+    assert [row["row"] for _, row in record.rows] == [2]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(

@@ -246,7 +246,15 @@ def test_secrets_are_struck_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert strike_secrets(None, "info", event) == {
         "event": "calling with ***", "api_key": "***", "options": {"password": "***", "size": 3}, "path": "a/b"
     }  # fmt: skip
-    settings = {"cache": {"options": {"url": "valkey://me:pass@host:1/0", "prefix": "a"}}}
-    assert RunInfo(tmp_path, "r", settings).settings == {
-        "cache": {"options": {"url": "valkey://***@host:1/0", "prefix": "a"}}
-    }  # fmt: skip
+    monkeypatch.setenv("SOME_CREDENTIALS", str(tmp_path))  # the place of a secret is none
+    for address, shown in (
+        ("valkey://me:pass@host:1/0", "valkey://***@host:1/0"),
+        ("redis://:p/q@s@host", "redis://***@host"),
+        ("https://token@host/a", "https://***@host/a"),
+        ("valkey://host:1/0", "valkey://host:1/0"),
+        ("/mnt//set@1/x", "/mnt//set@1/x"),
+        (f"{tmp_path}/data", f"{tmp_path}/data"),
+    ):
+        assert RunInfo(tmp_path, "r", {"cache": {"options": {"url": address}}}).settings["cache"]["options"]["url"] == shown
+    settings = {"credentials": {"login": "bob", "pw": "hunter2"}, "tokens": 5}
+    assert RunInfo(tmp_path, "r", settings).settings == {"credentials": "***", "tokens": 5}

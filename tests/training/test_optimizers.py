@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocrsdk.models.dbnet import DBNet
-from ocrsdk.training.optimizers import OptimizerSpec, build_optimizer, lr_factor
+from ocrsdk.training.optimizers import OptimizerSpec, align_state, build_optimizer, lr_factor
 
 
 @given(st.floats(-1, 2))
@@ -45,3 +46,28 @@ def test_biases_and_normalisation_do_not_decay(name: str):
     biases = {id(p) for n, p in model.named_parameters() if n.endswith(".bias")}
     assert {id(p) for p in free["params"]} == norms | biases
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_state_from_another_memory_format_goes_on_as_it_was(name: str):
+    torch.manual_seed(0)
+    one, other = torch.nn.Conv2d(8, 4, 3), torch.nn.Conv2d(8, 4, 3)
+    spec = OptimizerSpec(name=name, lr=0.01)
+    image = torch.randn(2, 8, 9, 9)
+
+    def update(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(image).square().sum().backward()
+        optimizer.step()
+
+    first = build_optimizer(one, spec)
+    update(one, first)
+    other.load_state_dict(one.state_dict())
+    other.to(memory_format=torch.channels_last)
+    second = build_optimizer(other, spec)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    align_state(second)
+    update(one, first)
+    update(other, second)
+    assert not other.weight.is_contiguous()
+    torch.testing.assert_close(other.weight, one.weight, rtol=1e-5, atol=1e-6)

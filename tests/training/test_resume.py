@@ -13,6 +13,7 @@ import torch
 
 from ocrsdk import Pipeline, Settings
 from ocrsdk.errors import CheckpointError, NonFiniteError, RunFolderError, TrainingError
+from ocrsdk.loggers.rows import read_rows
 from ocrsdk.training.module import DetectionModule
 from ocrsdk.types import Batch
 
@@ -106,6 +107,21 @@ def test_a_bad_value_never_reaches_the_weights(tmp_path: Path, synth_pages: Path
         Pipeline(settings(tmp_path / "run")).fit(synth_pages)
     for name, value in seen["module"].model.named_parameters():  # type: ignore[attr-defined]
         assert torch.equal(value, seen["before"][name]), name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_its_time_ended_within_an_epoch_goes_on_there(tmp_path: Path, synth_pages: Path, workers: int):
+    limited = settings(tmp_path / "run", workers=workers)
+    trainer = limited.trainer.model_copy(update={"max_time": timedelta(milliseconds=1)})
+    short = Pipeline(limited.model_copy(update={"trainer": trainer})).fit(synth_pages)
+    assert (short.status, short.steps) == ("finished", 1)
+    assert short.score is not None
+    whole = Pipeline(settings(None, workers=workers)).fit(synth_pages, resume=tmp_path / "run")
+    assert (whole.steps, whole.epochs) == (9, 3)
+    rows = read_rows(tmp_path / "run/metrics.jsonl")
+    assert [row["step"] for row in rows if "val/hmean" in row] == [0, 8]
+    assert [row["step"] for row in rows if "train/loss" in row] == list(range(9))
+    assert rows[-1]["samples"] == 18
 
 
 def test_time_limit_includes_the_last_validation(tmp_path: Path, synth_pages: Path):

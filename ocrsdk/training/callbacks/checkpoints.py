@@ -56,11 +56,13 @@ class BestAndLast(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save if the last one is old, and at once when the run was asked to stop; never between the batches of one update.
 
-        Never between an update and its validation either: a run that went on from there would leave the validation out.
+        Nor between an update and its validation, as a run that went on from there would leave the validation out; but before the
+        last validation of a run that ends within an epoch, as Lightning then takes the epoch for finished.
         """
         module: DetectionModule = pl_module
-        between = trainer.is_last_batch or not module.ends_update(batch_idx) or self._limits.validation_due
-        if (trainer.should_stop or self._is_old()) and not between:
+        if trainer.is_last_batch or not module.ends_update(batch_idx):
+            return
+        if trainer.should_stop or (self._is_old() and not self._limits.validation_due):
             self._save_last(trainer, module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:

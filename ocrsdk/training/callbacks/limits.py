@@ -47,7 +47,7 @@ class RunLimits(Callback):
         return self._stop_requested
 
     def request_stop(self) -> None:
-        """End the run after the current step, without a validation."""
+        """End the run after the current step; without a validation, if it is not the last one of the run."""
         self._stop_requested = True
 
     def _progress(self, trainer: Trainer, steps: int) -> float:
@@ -63,6 +63,8 @@ class RunLimits(Callback):
         self._started = time.monotonic()
         module: DetectionModule = pl_module
         module.progress = lambda: self._progress(trainer, module.global_step)
+        reached = int(self._progress(trainer, module.attempted_steps) * self.validations + 1e-6)
+        self._validated = min(self._validated, reached)  # a finished run that is given more gets more
         trainer.val_check_batch = 1  # Lightning validates after whichever batch ``_set_due`` says
         self._set_due(trainer, False)
 
@@ -79,7 +81,7 @@ class RunLimits(Callback):
         if progress >= 1 or self._stop_requested:
             trainer.should_stop = True
         due = progress >= (self._validated + 1) / self.validations - 1e-9 or trainer.should_stop
-        self._set_due(trainer, due and not self._stop_requested)
+        self._set_due(trainer, due and (progress >= 1 or not self._stop_requested))
 
     def _set_due(self, trainer: Trainer, due: bool) -> None:
         self.validation_due = due
