@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar
@@ -176,6 +177,7 @@ def test_gradients_are_unscaled_before_they_are_clipped_and_summed_over_batches(
     found = {}
     for name, strategy in (("fp32", FP32()), ("half", half(init_scale=2.0**10)), ("more", half(init_scale=2.0**13))):
         module = small_module(strategy)
+        module.optimizer = replace(module.optimizer, grad_clip=0.5)
         norms: list[tuple[float, float]] = []
         original = module.configure_gradient_clipping
 
@@ -189,8 +191,8 @@ def test_gradients_are_unscaled_before_they_are_clipped_and_summed_over_batches(
         small_trainer(strategy, tmp_path, accumulate_grad_batches=2).fit(module, loader(batches(2)))
         assert len(norms) == 1
         found[name] = norms[0]
-        assert norms[0][1] <= 5.0 * 1.001
-    assert found["fp32"][0] > 5  # else nothing was clipped
+        assert norms[0][1] <= 0.5 * 1.001
+    assert found["fp32"][0] > 0.5  # else nothing was clipped
     assert found["half"][0] == pytest.approx(found["fp32"][0], rel=0.03)
     assert found["more"][0] == pytest.approx(found["half"][0], rel=0.03)
 
@@ -326,10 +328,12 @@ def test_the_plugin_keeps_the_contract():
 
 
 def text_iou(strategy: Any, folder: Path) -> float:
-    """Overlap of the text that a network of 60 updates finds on its own pages with the truth."""
-    module = small_module(strategy)
+    """Overlap of the text that a network of 200 updates finds on its own pages with the truth."""
+    module = small_module(strategy, lr=4e-3)
     items = batches(2, size=4)
-    small_trainer(strategy, folder, epochs=30).fit(module, loader(items))
+    trainer = small_trainer(strategy, folder, epochs=100)
+    module.progress = lambda: trainer.global_step / 200  # the learning rate falls, as in any run
+    trainer.fit(module, loader(items))
     module.model.train()  # running statistics lag behind in so short a run
     overlap = union = 0.0
     with torch.no_grad():
@@ -343,5 +347,5 @@ def text_iou(strategy: Any, folder: Path) -> float:
 @pytest.mark.slow
 def test_fp16_learns_as_much_as_fp32(tmp_path: Path):
     full = text_iou(FP32(), tmp_path)
-    assert full > 0.8
+    assert full > 0.9
     assert text_iou(half(), tmp_path) == pytest.approx(full, abs=0.01)
