@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.conftest import CLI
-from tests.test_plugins import install
+from tests.test_plugins import BROKEN, GOOD, install
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
@@ -113,6 +113,48 @@ def test_the_tutorial_is_executed(environment: Environment, tmp_path: Path):
     out = environment.run("bash", "-euc", script, cwd=tmp_path)
     assert "shelf" in out
     assert (tmp_path / "ocrsdk-shelf/runs/shelf/checkpoints/best.ckpt").is_file()
+
+
+def package(folder: Path, name: str, modules: dict[str, str], entries: dict[str, str]) -> Path:
+    """The source of a distribution, for pip."""
+    folder.mkdir()
+    for module, code in modules.items():
+        (folder / f"{module}.py").write_text(code)
+    table = "\n".join(f'{entry} = "{target}"' for entry, target in entries.items())
+    included = json.dumps([f"{module}.py" for module in modules])
+    (folder / "pyproject.toml").write_text(
+        f'[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        f'[project]\nname = "{name}"\nversion = "1.0"\n[project.entry-points.ocrsdk]\n{table}\n'
+        f"[tool.hatch.build.targets.wheel]\nonly-include = {included}\n"
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_f48_to_f59_broken_packages_that_pip_installed_take_nothing_down(environment: Environment, tmp_path: Path):
+    codes = {name: code for name, (code, _) in BROKEN.items()}
+    codes |= {"noisy": GOOD, "slow": SLOW, "bare": "", "meddler": MEDDLING}
+    entries = {name: f"bad_{name}" + ":nothing" * (name == "bare") for name in codes}
+    modules = {f"bad_{name}": code for name, code in codes.items()}
+    bad = package(tmp_path / "bad", "ocrsdk-bad", modules, entries)
+    twin = package(tmp_path / "twin", "ocrsdk-twin", {"a_twin": GOOD}, {"noisy": "a_twin"})
+    environment.run("pip", "install", bad, twin, cwd=tmp_path)
+    assert "Usage:" in environment.run("ocrsdk", "--help", cwd=tmp_path)
+    assert environment.run("ocrsdk", "--version", cwd=tmp_path).startswith("ocrsdk ")
+    records = json.loads(environment.run("ocrsdk", "plugins", "list", "--json", cwd=tmp_path))
+    by_name = {record["name"]: record for record in records if record["distribution"] == "ocrsdk-bad"}
+    assert by_name.keys() == codes.keys()
+    for name, (_, reason) in BROKEN.items():
+        assert by_name[name]["state"] == "failed", name
+        assert reason in by_name[name]["reason"], name
+    assert "has no attribute 'nothing'" in by_name["bare"]["reason"]
+    assert by_name["slow"]["load_ms"] >= 2000
+    assert by_name["meddler"]["changes"]
+    twins = sorted(record["state"] for record in records if record["name"] == "noisy")
+    assert twins == ["failed", "ok"]
+    assert next(record["state"] for record in records if record["name"] == "builtin") == "ok"
+    environment.run("ocrsdk", "plugins", "list", "--strict", cwd=tmp_path, code=1)
+    assert json.loads(environment.run("ocrsdk", "config", "show", "--json", cwd=tmp_path))
 
 
 def test_bad_scaffolds(cli: CLI, tmp_path: Path):

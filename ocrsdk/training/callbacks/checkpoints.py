@@ -23,7 +23,8 @@ class BestAndLast(Checkpoint):
     """Keeps two checkpoints.
 
     ``last.ckpt`` is written before the first update, so that a run can go on from wherever it is killed; then whenever the one
-    before is older than ``every_seconds``, when a run is stopped, and at the end.
+    before is older than ``every_seconds``, when a run is stopped, and at the end. An update with a validation after it is left to
+    the next one, so a run that is validated after every update saves at the end of epochs only.
 
     Args:
         folder: Where they go.
