@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec, draw_targets
-from ocrsdk.geometry import apply_matrix_to_all
+from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
 from ocrsdk.types import Annotation, Sample
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ class EvalDataset(Dataset[Sample]):
         """The arrays of a whole sample: image, matrix, size, ignore, and polygons as points and lengths."""
         image, matrix = self.transform.finish(page.image)
         matrix = matrix @ page.matrix
-        polygons = apply_matrix_to_all(annotation.polygons, matrix)
+        polygons = annotation.polygons
         return {
             "image": image,
             "matrix": matrix,
             "size": np.array(page.original_size, np.int64),
             "ignore": annotation.ignore,
             "lengths": np.array([len(polygon) for polygon in polygons], np.int64),
-            "points": np.concatenate(polygons) if polygons else np.empty((0, 2), np.float32),
+            "points": apply_matrix(np.concatenate(polygons), matrix) if polygons else np.empty((0, 2), np.float32),
         }
 
 

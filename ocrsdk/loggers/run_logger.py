@@ -78,7 +78,7 @@ class RunLogger(RowLogger):
         """
         start = time.perf_counter()
         self._check_process()
-        repeated = self._count(metrics, step)
+        repeated = self._number_row(metrics, step)
         row = {**metrics, **self.axes(), "row": self.last_row}
         for number, name in enumerate(list(self.loggers)):
             logger = self.loggers[name]
@@ -100,7 +100,7 @@ class RunLogger(RowLogger):
                     if name not in self.missed:
                         self._guarded(name, 1, logger.log_metrics, metrics, step)
 
-    def _count(self, metrics: dict[str, float], step: int | None) -> bool:
+    def _number_row(self, metrics: dict[str, float], step: int | None) -> bool:
         """Number the next row; True if it was logged before, by the part of the run after the checkpoint that was lost."""
         for index, before in enumerate(self._repeats):
             if _is_same(before, metrics, step):

@@ -61,6 +61,27 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, synth_pages: P
         assert torch.equal(a[name], b[name]), name
 
 
+def test_a_run_that_is_stopped_where_a_validation_is_due_makes_it_and_not_again(tmp_path: Path, synth_pages: Path):
+    def two(run_dir: Path | None) -> Settings:
+        plain = settings(run_dir)
+        return plain.model_copy(update={"trainer": plain.trainer.model_copy(update={"validations": 2})})
+
+    def scores(run_dir: Path) -> list[tuple[int, float]]:
+        return [(row["step"], row["val/hmean"]) for row in read_rows(run_dir / "metrics.jsonl") if "val/hmean" in row]
+
+    Pipeline(two(tmp_path / "whole")).fit(synth_pages)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 5)
+        part = Pipeline(two(tmp_path / "part")).fit(synth_pages)
+    assert (part.status, part.steps) == ("stopped", 5)
+    assert [step for step, _ in scores(tmp_path / "part")] == [4]
+    rest = Pipeline(two(None)).fit(synth_pages, resume=tmp_path / "part")
+    assert scores(tmp_path / "part") == scores(tmp_path / "whole")
+    assert [step for step, _ in scores(tmp_path / "part")] == [4, 8]
+    whole = weights(tmp_path / "whole/checkpoints/last.ckpt")
+    assert all(torch.equal(value, whole[name]) for name, value in weights(rest.last_checkpoint).items())
+
+
 def test_resuming_a_finished_run(tmp_path: Path, synth_pages: Path):
     Pipeline(settings(tmp_path / "run", epochs=1)).fit(synth_pages)
     with pytest.raises(TrainingError, match="0 steps were made: .* is at step 3"):

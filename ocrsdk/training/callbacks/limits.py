@@ -47,7 +47,7 @@ class RunLimits(Callback):
         return self._stop_requested
 
     def request_stop(self) -> None:
-        """End the run after the current step; without a validation, if it is not the last one of the run."""
+        """End the run after the current step, and after its validation if one is due there."""
         self._stop_requested = True
 
     def _progress(self, trainer: Trainer, steps: int) -> float:
@@ -80,8 +80,7 @@ class RunLimits(Callback):
         progress = self._progress(trainer, module.attempted_steps)
         if progress >= 1 or self._stop_requested:
             trainer.should_stop = True
-        due = progress >= (self._validated + 1) / self.validations - 1e-9 or trainer.should_stop
-        self._set_due(trainer, due and (progress >= 1 or not self._stop_requested))
+        self._set_due(trainer, progress >= min(1.0, (self._validated + 1) / self.validations) - 1e-9)
 
     def _set_due(self, trainer: Trainer, due: bool) -> None:
         self.validation_due = due
