@@ -115,8 +115,9 @@ def _without_repeats(points: FloatArray) -> FloatArray:
     n, kept = len(points), 0
     distinct = np.empty_like(points)
     for i in range(n):
-        if (points[i] != points[(i + 1) % n]).any():
-            distinct[kept] = points[i]
+        j = i + 1 if i + 1 < n else 0
+        if points[i, 0] != points[j, 0] or points[i, 1] != points[j, 1]:
+            distinct[kept, 0], distinct[kept, 1] = points[i, 0], points[i, 1]
             kept += 1
     return distinct[:kept]
 
@@ -282,10 +283,9 @@ def _prepare(points: FloatArray, offsets: NDArray[np.int64]) -> tuple[FloatArray
 
 def pack(polygons: Sequence[ArrayLike]) -> tuple[FloatArray, NDArray[np.int64]]:
     """Ragged polygons as points (P, 2) float64 and offsets (n + 1,): item i is ``points[offsets[i]:offsets[i+1]]``."""
-    arrays = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons]
-    offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
-    np.cumsum([len(a) for a in arrays], out=offsets[1:])
-    return (np.concatenate(arrays) if arrays else np.empty((0, 2))), offsets
+    offsets = np.zeros(len(polygons) + 1, dtype=np.int64)
+    np.cumsum([len(polygon) for polygon in polygons], out=offsets[1:])  # type: ignore[arg-type]
+    return (np.concatenate(polygons, dtype=np.float64) if len(polygons) else np.empty((0, 2))), offsets
 
 
 @njit(cache=True)

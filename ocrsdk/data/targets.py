@@ -114,28 +114,6 @@ def _fill(image: NDArray[np.uint8], polygon: NDArray[np.int32], value: int) -> N
     cv2.fillPoly(image, [polygon], (value,))
 
 
-@njit(cache=True)
-def _row_of_capsule(
-    ax: float, ay: float, bx: float, by: float, ux: float, uy: float, radius: float, y: float
-) -> tuple[float, float]:
-    """The x interval of row ``y`` within ``radius`` of segment a-b (unit direction u); empty when low > high."""
-    low, high = np.inf, -np.inf
-    for cx, cy in ((ax, ay), (bx, by)):
-        rise = abs(y - cy)
-        if rise <= radius:
-            half = np.sqrt(radius * radius - rise * rise)
-            low, high = min(low, cx - half), max(high, cx + half)
-    nx, ny = -uy * radius, ux * radius
-    corners = ((ax + nx, ay + ny), (bx + nx, by + ny), (bx - nx, by - ny), (ax - nx, ay - ny))
-    for k in range(4):
-        px, py = corners[k]
-        qx, qy = corners[(k + 1) % 4]
-        if min(py, qy) <= y <= max(py, qy) and py != qy:
-            x = px + (y - py) * (qx - px) / (qy - py)
-            low, high = min(low, x), max(high, x)
-    return low, high
-
-
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _exact_row(row: NDArray[np.float32], lo: int, hi: int, dx0: float, dy: float, ux: float, uy: float,
                length: float, scale: float) -> None:  # fmt: skip
@@ -166,7 +144,11 @@ def _draw_band(
     nearness: NDArray[np.float32], polygon: NDArray[np.float64], radius: float,
     x0: int, y0: int, x1: int, y1: int, db: bool,
 ) -> None:  # fmt: skip
-    """Lower ``nearness`` to the least ``(d / radius)^2`` over the edges, in the inclusive window."""
+    """Lower ``nearness`` to the least ``(d / radius)^2`` over the edges, in the inclusive window.
+
+    Of each row an edge visits what lies both in the strip of ``radius`` about its line and in its own grown box: every pixel
+    within ``radius``, and a few beyond, which ``_finish`` cuts off.
+    """
     n = len(polygon)
     scale = 1.0 / (radius * radius)
     for i in range(n):
@@ -177,13 +159,17 @@ def _draw_band(
         if length == 0.0:
             continue
         ux, uy = (bx - ax) / length, (by - ay) / length
+        left, right = min(ax, bx) - radius, max(ax, bx) + radius
+        flat = abs(uy) < 1e-9
+        slope, half = (0.0, np.inf) if flat else (ux / uy, radius / abs(uy))
         first = max(y0, int(np.ceil(min(ay, by) - radius)))
         last = min(y1, int(np.floor(max(ay, by) + radius)))
         for y in range(first, last + 1):
-            low, high = _row_of_capsule(ax, ay, bx, by, ux, uy, radius, float(y))
+            middle = ax + (y - ay) * slope
+            low, high = max(left, middle - half, float(x0)), min(right, middle + half, float(x1))
             if low > high:
                 continue
-            lo, hi = max(x0, int(np.ceil(low))), min(x1, int(np.floor(high))) + 1
+            lo, hi = int(np.ceil(low)), int(np.floor(high)) + 1
             if db:
                 _db_row(nearness[y], lo, hi, lo - ax, y - ay, bx - ax, by - ay, 1.0 / (length * length), scale)
             else:

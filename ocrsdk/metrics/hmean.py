@@ -147,12 +147,13 @@ class HmeanMetric:
         common, area_g, area_d, valid_g, valid_d = geometry.overlaps(*geometry.pack(truth), *geometry.pack(detections))
         judged, ignored = valid_g & ~flags, valid_g & flags
         partner, aside = _match(common, area_g, area_d, judged, ignored, valid_d, self.iou_threshold, self.area_threshold)
+        found = np.flatnonzero(partner >= 0)
         score = ImageScore(
-            matched=int((partner >= 0).sum()),
+            matched=len(found),
             gt_cared=int(judged.sum()),
             det_cared=int((~aside & valid_d).sum()),
-            pairs=tuple((int(i), int(partner[i])) for i in np.flatnonzero(partner >= 0)),
-            det_ignored=tuple(int(j) for j in np.flatnonzero(aside)),
+            pairs=tuple(zip(found.tolist(), partner[found].tolist(), strict=True)),
+            det_ignored=tuple(np.flatnonzero(aside).tolist()),
             invalid_gt=int((~valid_g).sum()),
             invalid_det=int((~valid_d).sum()),
         )
