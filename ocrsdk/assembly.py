@@ -88,7 +88,13 @@ def check_run(settings: Settings, data: Path | str | None, progress: Progress | 
     from ocrsdk.data.workers import choose_workers
 
     open_cache(settings, "check")
-    check_codec(settings.cache.compress)
+    check_codec(settings.cache.compress, "cache.compress")
+    check_codec(settings.cache.compress_maps, "cache.compress_maps")
+    if settings.cache.policy == "maps" and not settings.trainer.val_loss:
+        raise SettingsError(
+            "cache.policy=maps keeps target maps for the validation loss, which is off. "
+            "Try: --set trainer.val_loss=true, or --set cache.policy=sample"
+        )
     plugins.precision_strategy(settings.precision.strategy)
     logger_factories(settings)
     choose_workers(settings.data.workers)
@@ -141,11 +147,11 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     kwargs = trainer_kwargs(precision.strategy, device)
     with plugins.blamed("precision strategy", precision.strategy.name):
         precision.strategy.prepare(model)
-    page, crop = eval_transform(settings), train_transform(settings)
+    page, crop, targets = eval_transform(settings), train_transform(settings), TargetSpec(**settings.targets.model_dump())
     source = sample_source(settings, cache if session is not None else None)
     datamodule = DetectionDataModule(
-        TrainDataset(checked.train.annotations, crop, TargetSpec(**settings.targets.model_dump()), settings.seed, source),
-        EvalDataset(checked.val.annotations, page, source),
+        TrainDataset(checked.train.annotations, crop, targets, settings.seed, source),
+        EvalDataset(checked.val.annotations, page, source, targets if settings.trainer.val_loss else None),
         settings.data.batch_size,
         workers,
         settings.seed,
@@ -335,7 +341,7 @@ def open_cache(settings: Settings, session: str) -> SampleCache:
     cls = plugins.cache_backend(given.backend)
     options = cls.check_options(given.options, "cache.options")
     involved = {f"cache backend {cls.name}": plugins.installed().distribution("cache backend", cls.name)}
-    manifest = given.manifest(settings.data, settings.augment, involved)
+    manifest = given.manifest(settings.data, settings.augment, settings.targets, involved)
     folder = given.dir.expanduser()
     location = CacheLocation(folder, fingerprint(manifest), manifest, int(given.budget))
     with plugins.blamed("cache backend", cls.name):
@@ -365,7 +371,9 @@ def sample_source(settings: Settings, cache: SampleCache | None) -> SampleSource
     from ocrsdk.data.source import SampleSource
 
     given = settings.cache
-    return SampleSource(cache if given.policy != "off" else None, given.identity, given.compress, given.policy == "sample")
+    if given.policy == "off":
+        return SampleSource()
+    return SampleSource(cache, given.policy, given.identity, given.compress, given.compress_maps)
 
 
 def warm_items(settings: Settings, data: Path, cache: SampleCache) -> tuple[Iterable[Any], int]:
@@ -374,13 +382,16 @@ def warm_items(settings: Settings, data: Path, cache: SampleCache) -> tuple[Iter
 
     from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples
     from ocrsdk.data.folder import load_annotations
+    from ocrsdk.data.targets import TargetSpec
     from ocrsdk.data.workers import choose_workers
 
     source = sample_source(settings, cache)
+    targets = TargetSpec(**settings.targets.model_dump()) if settings.cache.policy == "maps" else None
     policies = (settings.data.on_bad_sample, settings.data.outside, "header")
     train, val = (load_annotations(folder, *policies)[0] for folder in split_folders(data, settings))  # type: ignore[arg-type]
     pages = KeptPages(train, train_transform(settings).preparation, source)
-    both: ConcatDataset[int] = ConcatDataset([pages, KeptSamples(EvalDataset(val, eval_transform(settings), source))])
+    samples = KeptSamples(EvalDataset(val, eval_transform(settings), source, targets))
+    both: ConcatDataset[int] = ConcatDataset([pages, samples])
     return DataLoader(both, batch_size=None, num_workers=choose_workers(settings.data.workers)), len(both)
 
 

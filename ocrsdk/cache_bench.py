@@ -5,20 +5,21 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache_control import CacheBench, CodecCost
-from ocrsdk.data.encoding import check_codec, decode_arrays
+from ocrsdk.data.dataset import EvalDataset, draw_maps
+from ocrsdk.data.encoding import check_codec, decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
-from ocrsdk.data.source import Page, SampleSource, encode_page
-from ocrsdk.data.targets import TargetSpec, draw_targets
+from ocrsdk.data.source import Page, SampleSource
+from ocrsdk.data.targets import TargetSpec
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import CacheError, SettingsError
-from ocrsdk.geometry import apply_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
         cache: Tells backend, options and folder; what it holds is not touched.
         progress: Wraps the loop over pages.
     """
-    from ocrsdk.assembly import train_transform
+    from ocrsdk.assembly import eval_transform, train_transform
 
     if not cache.backend.enabled:
         raise SettingsError("cache.backend=none keeps nothing, so there is nothing to measure. Try: --set cache.backend=diskcache")
@@ -53,7 +54,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
         0
     ]
     annotations = annotations[:: max(1, len(annotations) // pages)][:pages]
-    preparation = train_transform(settings).preparation
+    preparation, whole = train_transform(settings).preparation, EvalDataset(annotations, eval_transform(settings))
     targets = TargetSpec(**settings.targets.model_dump())
     spent: dict[str, list[float]] = {}
 
@@ -66,12 +67,12 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
     codecs: list[Codec] = []
     for codec in cast("tuple[Codec, ...]", ("none", "lz4", "zstd")):
         try:
-            check_codec(codec)
+            check_codec(codec, "cache.compress")
         except SettingsError:
             continue
         codecs.append(codec)
     cache.backend.location.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sizes: dict[str, list[int]] = {codec: [] for codec in codecs}
+    sizes: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-", dir=cache.backend.location.folder) as folder:
         location = CacheLocation(Path(folder), "0" * 16, {"bench": True}, cache.backend.location.budget)
         bench = SampleCache(type(cache.backend)(location, cache.backend.options))
@@ -81,35 +82,42 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
             image = timed("decode", read_image, annotation.image)
             prepared, matrix = timed("prepare", prepare, image, preparation)
             page = Page(prepared, matrix, (image.shape[0], image.shape[1]))
-            polygons = [apply_matrix(polygon, matrix) for polygon in annotation.polygons]
-            height, width = prepared.shape[:2]
+            sample = whole.make(annotation, page)
             for _ in range(2):
-                timed("maps", draw_targets, polygons, annotation.ignore, height, width, targets)
-            key = source.page_key(annotation, preparation)
+                maps = timed("maps", draw_maps, sample, targets)
+            entries = {
+                "page": (source.page_key(annotation, preparation), page.arrays()),
+                "maps": (source.maps_key(annotation, preparation, asdict(targets)), maps),
+            }
             for codec in codecs:
-                data_bytes = timed(f"encode {codec}", encode_page, page, codec)
-                sizes[codec].append(len(data_bytes))
-                timed(f"write {codec}", bench.set, key, data_bytes)
-                for _ in range(5):
-                    timed(f"read {codec}", _read, bench, key)
+                for kind, (key, arrays) in entries.items():
+                    data_bytes = timed(f"encode {kind} {codec}", encode_arrays, arrays, codec)
+                    sizes.setdefault(f"{kind} {codec}", []).append(len(data_bytes))
+                    timed(f"write {kind} {codec}", bench.set, key, data_bytes)
+                    for _ in range(5):
+                        timed(f"read {kind} {codec}", _read, bench, key)
         bench.close()
     median = {name: statistics.median(values) for name, values in spent.items()}
-    costs = [
-        CodecCost(
-            codec,
-            int(statistics.median(sizes[codec])),
-            median[f"encode {codec}"],
-            median[f"write {codec}"],
-            median[f"read {codec}"],
-        )
-        for codec in codecs
-    ]
+    costs, maps_costs = (
+        [
+            CodecCost(
+                codec,
+                int(statistics.median(sizes[f"{kind} {codec}"])),
+                median[f"encode {kind} {codec}"],
+                median[f"write {kind} {codec}"],
+                median[f"read {kind} {codec}"],
+            )
+            for codec in codecs
+        ]
+        for kind in ("page", "maps")
+    )
     return CacheBench(
         len(annotations),
         median["decode"],
         median["prepare"],
         median["maps"],
         costs,
+        maps_costs,
         _verdict(median, costs, settings.cache.compress),
     )
 

@@ -145,7 +145,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class CodecCost:
-    """What one compression costs, for a page: medians."""
+    """What one compression costs, for a page or its target maps: medians."""
 
     codec: str
     bytes: int
@@ -163,8 +163,11 @@ class CacheBench:
     decode_us: float
     prepare_us: float
     maps_us: float
-    """Target maps of a whole page; for comparison, as they are drawn from random views and never kept."""
+    """Target maps of a whole page; those of random views are never kept."""
     codecs: list[CodecCost]
+    """Of pages."""
+    maps_codecs: list[CodecCost]
+    """Of target maps."""
     verdict: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -374,10 +377,11 @@ class CacheControl:
         import json
 
         from ocrsdk.assembly import sample_source
-        from ocrsdk.data.dataset import EvalDataset
+        from ocrsdk.data.dataset import EvalDataset, draw_maps
         from ocrsdk.data.encoding import encode_arrays
         from ocrsdk.data.preparation import Preparation
-        from ocrsdk.data.source import Page, encode_page
+        from ocrsdk.data.source import Page
+        from ocrsdk.data.targets import TargetSpec
         from ocrsdk.data.transforms import EvalTransform
 
         document = json.loads(bytes(note))
@@ -394,10 +398,11 @@ class CacheControl:
         source = sample_source(self.settings, cache)
         try:
             annotation = self._annotation(Path(path))
-            transform = EvalTransform(**kept.parts["recipe"]) if kind == "sample" else None
-            now = source.page_key(annotation, preparation)
-            if transform is not None:
-                now = source.sample_key(annotation, preparation, asdict(transform))
+            recipe = dict(kept.parts.get("recipe", {}))
+            if kind == "image":
+                now = source.page_key(annotation, preparation)
+            else:
+                now = (source.sample_key if kind == "sample" else source.maps_key)(annotation, preparation, recipe)
             if now.digest != kept.digest:
                 result.outdated += 1
                 return
@@ -405,10 +410,12 @@ class CacheControl:
         except DataError:
             result.outdated += 1
             return
-        if transform is None:
-            again = encode_page(page, source.codec)
-        else:
-            again = encode_arrays(EvalDataset([annotation], transform).make(annotation, page), source.codec)
+        arrays, codec, targets = page.arrays(), source.codec, recipe.pop("targets", None)
+        if kind != "image":
+            arrays = EvalDataset([annotation], EvalTransform(**recipe)).make(annotation, page)
+        if targets is not None:
+            arrays, codec = draw_maps(arrays, TargetSpec(**targets)), source.maps_codec
+        again = encode_arrays(arrays, codec)
         result.compared += 1
         if again != bytes(body):
             result.different.append(f"{path} ({kind})")
@@ -491,9 +498,14 @@ def _keys(source: SampleSource, annotation: Annotation, manifest: Mapping[str, A
     multiple = val.pop("pad_to_multiple", PAGE_MULTIPLE)
     keys = {"image": source.page_key(annotation, train)}
     prepared = Preparation(**val)
-    if manifest["policy"] == "sample":
-        recipe = {"short_side": prepared.short_side, "max_side": prepared.max_side, "multiple": multiple}
+    if manifest["policy"] in ("sample", "maps"):
+        recipe: dict[str, Any] = {"short_side": prepared.short_side, "max_side": prepared.max_side, "multiple": multiple}
         keys["sample"] = source.sample_key(annotation, prepared, recipe)
+        if (maps := manifest.get("maps")) is not None:
+            from ocrsdk.data.targets import TargetSpec
+
+            spec = TargetSpec(**{name: value for name, value in maps.items() if name != "codec"})
+            keys["maps"] = source.maps_key(annotation, prepared, recipe | {"targets": asdict(spec)})
     elif prepared != train:
         keys["image for validation"] = source.page_key(annotation, prepared)
     return keys

@@ -175,6 +175,9 @@ class TrainerSettings(Section):
     """Batches summed up in an update; by default as the precision strategy says: 1, and 2 for ``fp16-safe``."""
     validations: Annotated[int, Field(ge=1)] = 4
     """Validations in a run, evenly spread; the last one is at the end."""
+    val_loss: bool = False
+    """Log the loss on the validation pages, too: their target maps are drawn for it in every validation, or kept by
+    ``cache.policy = "maps"``."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device kind."""
     save_every: Duration = timedelta(seconds=120)
@@ -204,15 +207,18 @@ class CacheSettings(Section):
     """A cache backend, or ``none``; see ``ocrsdk plugins list``."""
     dir: Path = Field(default_factory=_default_cache_dir)
     """Folder of all caches; ``$XDG_CACHE_HOME/ocrsdk`` or ``~/.cache/ocrsdk`` by default."""
-    policy: Literal["sample", "image", "off"] = "sample"
+    policy: Literal["sample", "image", "maps", "off"] = "sample"
     """What is kept: ``image``, decoded and shrunk pages; ``sample``, that for training and complete samples for validation;
-    ``off``, nothing. Random views are never kept."""
+    ``maps``, those and the target maps of validation pages, for ``trainer.val_loss``; ``off``, nothing. Random views are never
+    kept."""
     identity: Literal["path", "content"] = "path"
     """What tells one image file from another: path, size and modification time; or its bytes, which also hit after a move."""
     budget: ByteSize = ByteSize(10 * 10**9)
     """A version never grows beyond this: ``500MB``, ``10GB``. When it is full nothing is evicted; further samples are not kept."""
     compress: Literal["none", "lz4", "zstd"] = "none"
-    """Compression of what is kept; see ``ocrsdk cache bench`` for what it gains and costs here."""
+    """Compression of pages and samples; see ``ocrsdk cache bench`` for what it gains and costs here."""
+    compress_maps: Literal["none", "lz4", "zstd"] = "none"
+    """Compression of kept target maps."""
     keep_versions: Annotated[int, Field(ge=1)] = 3
     """``ocrsdk cache prune`` keeps the versions used last, so many of them."""
     max_age: Duration | None = None
@@ -220,25 +226,29 @@ class CacheSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the backend."""
 
-    def manifest(self, data: DataSettings, augment: AugmentSettings, plugins: dict[str, str]) -> dict[str, Any]:
+    def manifest(
+        self, data: DataSettings, augment: AugmentSettings, targets: TargetSettings, plugins: dict[str, str]
+    ) -> dict[str, Any]:
         """Everything that changes the bytes of cached entries, whatever sample they are of.
 
         Args:
             data: Sizes of pages.
             augment: Its largest scale, if above 1, asks for larger pages.
+            targets: Decide target maps, where these are kept.
             plugins: Name -> distribution and version of the plug-ins that take part.
         """
         from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation, sample_manifest
 
         val = Preparation(data.image_size, data.max_side)
         train = Preparation(data.image_size, data.max_side, max(1.0, augment.scale_max))
-        return sample_manifest(self.policy, train, val, PAGE_MULTIPLE, self.compress, plugins)
+        maps = targets.model_dump() | {"codec": self.compress_maps} if self.policy == "maps" else None
+        return sample_manifest(self.policy, train, val, PAGE_MULTIPLE, self.compress, maps, plugins)
 
-    def version(self, data: DataSettings, augment: AugmentSettings, plugins: dict[str, str]) -> str:
+    def version(self, data: DataSettings, augment: AugmentSettings, targets: TargetSettings, plugins: dict[str, str]) -> str:
         """16 hex digits: the fingerprint of ``manifest``. Entries of one version are never read under another."""
         from ocrsdk.cache.versioning import fingerprint
 
-        return fingerprint(self.manifest(data, augment, plugins))
+        return fingerprint(self.manifest(data, augment, targets, plugins))
 
 
 class LoggingSettings(Section):

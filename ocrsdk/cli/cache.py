@@ -324,6 +324,10 @@ def bench(
         return
     say(f"medians over {found.pages} pages, in microseconds")
     say(f"decode {found.decode_us:,.0f}   shrink {found.prepare_us:,.0f}   target maps of a whole page {found.maps_us:,.0f}")
-    rows = [(c.codec, f"{c.bytes:,}", f"{c.encode_us:,.0f}", f"{c.write_us:,.0f}", f"{c.read_us:,.0f}") for c in found.codecs]
-    say(table(rows, ("compress", "bytes", "encode", "write", "read to arrays")))
+    rows = [
+        (kind, c.codec, f"{c.bytes:,}", f"{c.encode_us:,.0f}", f"{c.write_us:,.0f}", f"{c.read_us:,.0f}")
+        for kind, costs in (("page", found.codecs), ("maps", found.maps_codecs))
+        for c in costs
+    ]
+    say(table(rows, ("kept", "compress", "bytes", "encode", "write", "read to arrays")))
     say(found.verdict)

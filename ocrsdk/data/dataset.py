@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec, draw_targets
 from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
-from ocrsdk.types import Annotation, Sample
+from ocrsdk.types import Annotation, Sample, TargetMaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,11 +76,17 @@ class TrainDataset(Dataset[Sample]):
 
 
 class EvalDataset(Dataset[Sample]):
-    """Whole pages, resized and padded, without target maps."""
+    """Whole pages, resized and padded; with target maps if ``targets`` says how these are drawn."""
 
-    def __init__(self, annotations: Sequence[Annotation], transform: EvalTransform, source: SampleSource | None = None) -> None:
+    def __init__(
+        self,
+        annotations: Sequence[Annotation],
+        transform: EvalTransform,
+        source: SampleSource | None = None,
+        targets: TargetSpec | None = None,
+    ) -> None:
         self.annotations = list(annotations)
-        self.transform = transform
+        self.transform, self.targets = transform, targets
         self.source = source or SampleSource()
         self.work_log: WorkLog | None = None
 
@@ -91,16 +97,14 @@ class EvalDataset(Dataset[Sample]):
         annotation = self.annotations[index]
         if self.work_log is not None:
             self.work_log.note(index)
-        arrays = self.source.arrays(annotation, self.transform.preparation, self.recipe, lambda page: self.make(annotation, page))
+        preparation, recipe = self.transform.preparation, asdict(self.transform)
+        arrays = self.source.arrays(annotation, preparation, recipe, lambda page: self.make(annotation, page))
         height, width = (int(side) for side in arrays["size"])
-        ends = np.cumsum(arrays["lengths"])[:-1]
-        polygons = np.split(arrays["points"], ends) if len(arrays["lengths"]) else []
-        return Sample(arrays["image"], polygons, arrays["ignore"], arrays["matrix"], annotation, (height, width))
-
-    @property
-    def recipe(self) -> dict[str, int]:
-        """What a whole sample depends on besides its annotation and image."""
-        return asdict(self.transform)
+        maps = None
+        if (spec := self.targets) is not None:
+            recipe["targets"] = asdict(spec)
+            maps = TargetMaps(**self.source.maps(annotation, preparation, recipe, lambda: draw_maps(arrays, spec)))
+        return Sample(arrays["image"], _polygons(arrays), arrays["ignore"], arrays["matrix"], annotation, (height, width), maps)
 
     def make(self, annotation: Annotation, page: Page) -> dict[str, NDArray[Any]]:
         """The arrays of a whole sample: image, matrix, size, ignore, and polygons as points and lengths."""
@@ -115,6 +119,18 @@ class EvalDataset(Dataset[Sample]):
             "lengths": np.array([len(polygon) for polygon in polygons], np.int64),
             "points": apply_matrix(np.concatenate(polygons), matrix) if polygons else np.empty((0, 2), np.float32),
         }
+
+
+def draw_maps(arrays: Mapping[str, NDArray[Any]], targets: TargetSpec) -> dict[str, NDArray[Any]]:
+    """The target maps of a whole sample, by their names in ``TargetMaps``; ``arrays`` are those of ``EvalDataset.make``."""
+    height, width = arrays["image"].shape[:2]
+    maps = draw_targets(_polygons(arrays), arrays["ignore"], height, width, targets)
+    return {field.name: getattr(maps, field.name) for field in fields(maps)}
+
+
+def _polygons(arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    lengths = arrays["lengths"]
+    return np.split(arrays["points"], np.cumsum(lengths)[:-1]) if len(lengths) else []
 
 
 class KeptPages(Dataset[int]):

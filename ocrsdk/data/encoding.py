@@ -81,14 +81,12 @@ def decode_arrays(data: bytes | memoryview) -> dict[str, NDArray[Any]]:
     return found
 
 
-def check_codec(codec: Codec) -> None:
-    """Raise a ``SettingsError`` that names the package to install, if ``codec`` is not available."""
+def check_codec(codec: Codec, setting: str) -> None:
+    """Raise a ``SettingsError`` that names the package to install, if ``codec``, the value of ``setting``, is not available."""
     try:
         _compress(b"", codec)
     except ImportError as error:
-        raise SettingsError(
-            f"cache.compress={codec} needs the package {error.name!r}. Try: pip install 'ocrsdk[compression]'"
-        ) from None
+        raise SettingsError(f"{setting}={codec} needs the package {error.name!r}. Try: pip install 'ocrsdk[compression]'") from None
 
 
 def _compress(raw: bytes | memoryview, codec: str) -> bytes:

@@ -41,7 +41,13 @@ class Preparation:
 
 
 def sample_manifest(
-    policy: str, train: Preparation, val: Preparation, multiple: int, codec: str, plugins: dict[str, str]
+    policy: str,
+    train: Preparation,
+    val: Preparation,
+    multiple: int,
+    codec: str,
+    maps: dict[str, Any] | None,
+    plugins: dict[str, str],
 ) -> dict[str, Any]:
     """Everything that changes the bytes of cached entries, whatever sample they are of.
 
@@ -51,6 +57,7 @@ def sample_manifest(
         val: Preparation of validation pages.
         multiple: Whole samples are padded to a multiple of this many pixels.
         codec: Compression of pixels.
+        maps: Parameters and compression of target maps, if these are kept.
         plugins: Name -> distribution and version of the plug-ins that take part.
     """
     manifest: dict[str, Any] = {
@@ -61,8 +68,10 @@ def sample_manifest(
         "encoding": {"format": 1, "codec": codec},
         "code": {"ocrsdk": __version__, "opencv": opencv_version(), **plugins},
     }
-    if policy == "sample":
+    if policy in ("sample", "maps"):
         manifest["val"]["pad_to_multiple"] = multiple
+    if maps is not None:
+        manifest["maps"] = maps
     return manifest
 
 

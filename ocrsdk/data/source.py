@@ -20,7 +20,7 @@ from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ocrsdk.types import Annotation
 
 Identity = Literal["path", "content"]
+Policy = Literal["image", "sample", "maps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,16 @@ class Page:
     """(3, 3), maps points of the upright original to points of ``image``."""
     original_size: tuple[int, int]
     """(height, width) of the upright original in pixels."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What is kept of it."""
+        return {"image": self.image, "matrix": self.matrix, "size": np.array(self.original_size, np.int64)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Page:
+        """The page of which ``arrays`` were kept."""
+        height, width = (int(side) for side in arrays["size"])
+        return cls(arrays["image"], arrays["matrix"], (height, width))
 
     @classmethod
     def read(cls, path: Path, preparation: Preparation) -> Page:
@@ -55,19 +66,26 @@ class Page:
 
 
 class SampleSource:
-    """Makes pages and samples, through a cache if there is one.
+    """Makes pages, samples and target maps, through a cache if there is one.
 
     Args:
         cache: Opened for the version of these preparations; None makes everything anew.
+        policy: What is kept: ``image``, prepared pages; ``sample``, whole samples as well; ``maps``, their target maps, too.
         identity: What tells one image file from another: ``path`` (with size and modification time), or its ``content``.
         codec: Compression of cached pixels.
-        whole_samples: Whether ``arrays`` may be answered from the cache.
+        maps_codec: Compression of cached target maps.
     """
 
     def __init__(
-        self, cache: SampleCache | None = None, identity: Identity = "path", codec: Codec = "none", whole_samples: bool = True
+        self,
+        cache: SampleCache | None = None,
+        policy: Policy = "sample",
+        identity: Identity = "path",
+        codec: Codec = "none",
+        maps_codec: Codec = "none",
     ) -> None:
-        self.cache, self.identity, self.codec, self.whole_samples = cache, identity, codec, whole_samples
+        self.cache, self.policy, self.identity = cache, policy, identity
+        self.codec, self.maps_codec = codec, maps_codec
 
     def page(self, annotation: Annotation, preparation: Preparation) -> Page:
         """The prepared page of ``annotation``.
@@ -75,17 +93,13 @@ class SampleSource:
         Raises:
             ImageError: The file cannot be read.
         """
-        if self.cache is None or not self.cache.enabled:
-            return Page.read(annotation.image, preparation)
-        key = self.page_key(annotation, preparation)
-        if (value := self.cache.get(key).value) is not None:
-            found = decode_arrays(value)
-            height, width = (int(side) for side in found["size"])
-            return Page(found["image"], found["matrix"], (height, width))
-        page = Page.read(annotation.image, preparation)
-        if self.page_key(annotation, preparation).digest == key.digest:  # else the file was changed while it was read
-            self.cache.set(key, encode_page(page, self.codec))
-        return page
+        return Page.of(
+            self._kept(
+                lambda: self.page_key(annotation, preparation),
+                self.codec,
+                lambda: Page.read(annotation.image, preparation).arrays(),
+            )
+        )
 
     def arrays(
         self,
@@ -102,14 +116,37 @@ class SampleSource:
             recipe: Everything else that ``make`` depends on, JSON-ready.
             make: Makes it from the page.
         """
-        if self.cache is None or not self.cache.enabled or not self.whole_samples:
+        if self.policy == "image":
             return make(self.page(annotation, preparation))
-        key = self.sample_key(annotation, preparation, recipe)
+        return self._kept(
+            lambda: self.sample_key(annotation, preparation, recipe),
+            self.codec,
+            lambda: make(Page.read(annotation.image, preparation)),
+        )
+
+    def maps(
+        self,
+        annotation: Annotation,
+        preparation: Preparation,
+        recipe: dict[str, Any],
+        draw: Callable[[], dict[str, NDArray[Any]]],
+    ) -> dict[str, NDArray[Any]]:
+        """The target maps of a whole, deterministic sample; ``draw`` makes them, the rest is as for ``arrays``."""
+        if self.policy != "maps":
+            return draw()
+        return self._kept(lambda: self.maps_key(annotation, preparation, recipe), self.maps_codec, draw)
+
+    def _kept(
+        self, key_now: Callable[[], EntryKey], codec: Codec, make: Callable[[], dict[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]]:
+        if self.cache is None or not self.cache.enabled:
+            return make()
+        key = key_now()
         if (value := self.cache.get(key).value) is not None:
             return decode_arrays(value)
-        arrays = make(Page.read(annotation.image, preparation))
-        if self.sample_key(annotation, preparation, recipe).digest == key.digest:
-            self.cache.set(key, encode_arrays(arrays, self.codec))
+        arrays = make()
+        if key_now().digest == key.digest:  # else the file was changed while it was read
+            self.cache.set(key, encode_arrays(arrays, codec))
         return arrays
 
     def page_key(self, annotation: Annotation, preparation: Preparation) -> EntryKey:
@@ -119,6 +156,10 @@ class SampleSource:
     def sample_key(self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any]) -> EntryKey:
         """The key of ``arrays``."""
         return self._key("sample", annotation, {"preparation": asdict(preparation), "recipe": recipe})
+
+    def maps_key(self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any]) -> EntryKey:
+        """The key of ``maps``."""
+        return self._key("maps", annotation, {"preparation": asdict(preparation), "recipe": recipe})
 
     def _key(self, kind: str, annotation: Annotation, parts: dict[str, Any]) -> EntryKey:
         path = Path(os.path.abspath(annotation.image))  # noqa: PTH100 - resolve() asks the disk for every component
@@ -135,8 +176,3 @@ class SampleSource:
         except OSError as error:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
         return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def encode_page(page: Page, codec: Codec) -> bytes:
-    """The bytes under which a page is cached."""
-    return encode_arrays({"image": page.image, "matrix": page.matrix, "size": np.array(page.original_size, np.int64)}, codec)

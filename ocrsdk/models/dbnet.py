@@ -50,7 +50,7 @@ class DBNetOutput(NamedTuple):
     prob_logits: Tensor
     """(B, 1, H, W)."""
     thresh_logits: Tensor | None
-    """(B, 1, H, W) while training, else None: inference needs only the probability map."""
+    """(B, 1, H, W) while training or if asked for, else None: inference needs only the probability map."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,16 @@ class DBNet(nn.Module):
         self._format = torch.contiguous_format if planar else torch.channels_last
         return self.to(memory_format=self._format)  # type: ignore[call-overload,no-any-return]
 
-    def forward(self, image: Tensor) -> DBNetOutput:
+    def forward(self, image: Tensor, thresh: bool = False) -> DBNetOutput:
         """Logits of a batch.
 
         Args:
             image: (B, 3, H, W) RGB, 0 to 255, uint8 or float; H and W multiples of 32.
+            thresh: Compute the threshold map outside of training, too.
         """
         normalised = ((image - self.mean) / self.std).contiguous(memory_format=self._format)
         fused = self.neck(self.backbone(normalised))
-        return DBNetOutput(*self.head(fused))
+        return DBNetOutput(*self.head(fused, thresh or self.training))
 
     def load_backbone(self, path: Path) -> None:
         """Load backbone weights from a local state dict with torchvision's or timm's names.

@@ -103,9 +103,9 @@ class DBHead(nn.Module):
             nn.ConvTranspose2d(inner, 1, 2, 2),
         )
 
-    def forward(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The threshold map only while training."""
-        return self.prob(fused), self.thresh(fused) if self.training else None
+    def forward(self, fused: Tensor, thresh: bool) -> tuple[Tensor, Tensor | None]:
+        """The threshold map only if asked for."""
+        return self.prob(fused), self.thresh(fused) if thresh else None
 
 
 class ShuffleHead(nn.Module):
@@ -123,7 +123,7 @@ class ShuffleHead(nn.Module):
         """As ``DBHead``."""
         _start_small(self.body[1], 16)  # type: ignore[arg-type]
 
-    def forward(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, fused: Tensor, thresh: bool) -> tuple[Tensor, Tensor | None]:
         """As ``DBHead``."""
         maps = self.body(fused)
-        return maps[:, :1], maps[:, 1:] if self.training else None
+        return maps[:, :1], maps[:, 1:] if thresh else None

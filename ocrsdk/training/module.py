@@ -136,10 +136,14 @@ class DetectionModule(LightningModule):
         """Start a new score."""
         self.metric.reset()
         self.pages = []
+        self._val_losses: list[Tensor] = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """One whole page."""
-        maps = self.model(batch.image).prob_logits.float().sigmoid().cpu().numpy()
+        """One whole page; its loss as well, if it comes with target maps."""
+        output = self.model(batch.image, thresh=batch.targets is not None)
+        if batch.targets is not None:
+            self._val_losses.append(torch.stack(self.loss(output.prob_logits, output.thresh_logits, batch.targets)))
+        maps = output.prob_logits.float().sigmoid().cpu().numpy()
         for prob_map, sample in zip(maps, batch.samples, strict=True):
             found = self.postprocessor(prob_map[0], sample.matrix, sample.original_size)
             truth = sample.annotation
@@ -150,6 +154,9 @@ class DetectionModule(LightningModule):
         """Log the score."""
         self.score = score = self.metric.compute()
         values = {"val/hmean": score.hmean, "val/precision": score.precision, "val/recall": score.recall}
+        if self._val_losses:
+            means = torch.stack(self._val_losses).mean(dim=0).tolist()
+            values |= dict(zip(("val/loss", "val/bce", "val/l1", "val/dice"), means, strict=True))
         self.log_dict(values, prog_bar=False, batch_size=1)
 
     def configure_optimizers(self) -> Any:

@@ -25,7 +25,7 @@ from ocrsdk.data.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.source import SampleSource
-from ocrsdk.data.targets import TargetSpec
+from ocrsdk.data.targets import TargetSpec, draw_targets
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
 from ocrsdk.types import Annotation, TextInstance
 
@@ -65,15 +65,20 @@ def test_cut_arrays_are_refused():
 
 
 @pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
-@pytest.mark.parametrize("whole", [True, False])
-def test_cached_samples_are_equal_to_fresh_ones(cache: SampleCache, synth_pages: Path, codec: Any, whole: bool):
+@pytest.mark.parametrize("policy", ["image", "sample", "maps"])
+def test_cached_samples_are_equal_to_fresh_ones(cache: SampleCache, synth_pages: Path, codec: Any, policy: Any):
     annotations, _ = load_annotations(synth_pages / "val")
-    source = SampleSource(cache, codec=codec, whole_samples=whole)
-    page = EvalTransform(96)
+    source = SampleSource(cache, policy, codec=codec, maps_codec=codec)
+    page, spec = EvalTransform(96), TargetSpec(min_text_size=1)
     train = TrainTransform(crop=64, page=page)
     for _ in range(2):
         for index in range(len(annotations)):
-            fresh, kept = EvalDataset(annotations, page)[index], EvalDataset(annotations, page, source)[index]
+            fresh = EvalDataset(annotations, page, targets=spec)[index]
+            kept = EvalDataset(annotations, page, source, spec)[index]
+            height, width = fresh.image.shape[:2]
+            for drawn in (fresh.targets, kept.targets, draw_targets(fresh.polygons, fresh.ignore, height, width, spec)):
+                np.testing.assert_array_equal(drawn.thresh_map, fresh.targets.thresh_map)
+                np.testing.assert_array_equal(drawn.prob_map, fresh.targets.prob_map)
             np.testing.assert_array_equal(fresh.image, kept.image)
             np.testing.assert_array_equal(fresh.matrix, kept.matrix)
             np.testing.assert_array_equal(fresh.ignore, kept.ignore)
@@ -88,8 +93,9 @@ def test_cached_samples_are_equal_to_fresh_ones(cache: SampleCache, synth_pages:
             np.testing.assert_array_equal(a.targets.thresh_map, b.targets.thresh_map)
     counts = cache.counts()
     # Without whole samples, the page of training and the page of evaluation are one entry.
-    entries = len(annotations) * (2 if whole else 1)
-    assert (counts.new, counts.writes, counts.hits) == (entries, entries, 4 * len(annotations) - entries)
+    kinds, look_ups = {"image": (1, 4), "sample": (2, 4), "maps": (3, 6)}[policy]
+    entries = len(annotations) * kinds
+    assert (counts.new, counts.writes, counts.hits) == (entries, entries, look_ups * len(annotations) - entries)
 
 
 def test_random_views_are_not_cached_and_differ(cache: SampleCache, synth_pages: Path):
@@ -216,7 +222,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "augment.rotate": (9, False),
     "augment.flip": (0.5, False),
     "augment.jitter": (0.1, False),
-    "targets.shrink_ratio": (0.5, False),  # maps are drawn from random views and never kept
+    "targets.shrink_ratio": (0.5, False),  # unless maps are kept, see MAPS_CHANGED
     "targets.thresh_min": (0.2, False),
     "targets.thresh_max": (0.8, False),
     "targets.min_text_size": (4, False),
@@ -240,6 +246,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "trainer.max_time": ("5m", False),
     "trainer.accumulate": (2, False),
     "trainer.validations": (2, False),
+    "trainer.val_loss": (True, False),
     "trainer.accelerator": ("cpu", False),
     "trainer.overlays": (0, False),
     "trainer.save_every": ("5s", False),
@@ -253,6 +260,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "cache.identity": ("content", False),  # changes every key instead
     "cache.budget": ("5GB", False),
     "cache.compress": ("zstd", True),
+    "cache.compress_maps": ("zstd", False),
     "cache.keep_versions": (1, False),
     "cache.max_age": ("10h", False),
     "cache.options": ({"lock_timeout": 9}, False),
@@ -269,6 +277,12 @@ CHANGED: dict[str, tuple[Any, bool]] = {
 }
 
 
+MAPS_CHANGED = CHANGED | {
+    name: (CHANGED[name][0], True) for name in CHANGED if name.startswith("targets.") or name == "cache.compress_maps"
+}
+"""The same where ``cache.policy`` is ``maps``."""
+
+
 def test_every_setting_is_classified():
     names = set()
     for name, field in Settings.model_fields.items():
@@ -278,10 +292,12 @@ def test_every_setting_is_classified():
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_the_version_changes_with_what_matters_only(name: str):
-    other, matters = CHANGED[name]
-    before = open_cache(Settings(), "t").backend.location.version
-    after = open_cache(Settings.load(overrides={name: other}, environ={}), "t").backend.location.version
+@pytest.mark.parametrize(("policy", "table"), [("sample", CHANGED), ("maps", MAPS_CHANGED)])
+def test_the_version_changes_with_what_matters_only(policy: str, table: dict[str, tuple[Any, bool]], name: str):
+    other, matters = table[name]
+    given = {"cache.policy": policy}
+    before = open_cache(Settings.load(overrides=given, environ={}), "t").backend.location.version
+    after = open_cache(Settings.load(overrides=given | {name: other}, environ={}), "t").backend.location.version
     assert (before != after) == matters
 
 
@@ -294,12 +310,13 @@ def test_a_version_covers_opencv_and_the_code(monkeypatch: pytest.MonkeyPatch):
     import ocrsdk.data.preparation as module
 
     given = Settings()
-    before = given.cache.version(given.data, given.augment, {})
-    assert given.cache.version(given.data, given.augment, {"plug-in": "x 1"}) != before
+    parts = (given.data, given.augment, given.targets)
+    before = given.cache.version(*parts, {})
+    assert given.cache.version(*parts, {"plug-in": "x 1"}) != before
     for name, other in (("__version__", "99"), ("opencv_version", lambda: "99")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, other)
-            assert given.cache.version(given.data, given.augment, {}) != before
+            assert given.cache.version(*parts, {}) != before
 
 
 def square(text: str = "a", ignore: bool = False, shift: float = 0.0) -> Annotation:
@@ -321,8 +338,9 @@ def test_keys_differ_with_preparation_and_kind(tmp_path: Path):
         source.page_key(annotation, p).digest
         for p in (Preparation(), Preparation(96), Preparation(96, 200), Preparation(headroom=2.0))
     }
-    keys |= {source.sample_key(annotation, Preparation(), r).digest for r in ({"multiple": 32}, {"multiple": 16})}
-    assert len(keys) == 6
+    for kind in (source.sample_key, source.maps_key):
+        keys |= {kind(annotation, Preparation(), r).digest for r in ({"multiple": 32}, {"multiple": 16})}
+    assert len(keys) == 8
 
 
 def test_fingerprints_differ_with_any_value_and_not_with_order():
