@@ -42,6 +42,8 @@ def settings() -> str:
     """A table for each section."""
     from ocrsdk.settings import Settings
 
+    Settings.model_json_schema()  # reads the descriptions
+
     def table(model: type[BaseModel], prefix: str) -> str:
         rows = ["| setting | variable | default | meaning |", "|---|---|---|---|"]
         for name, info in model.model_fields.items():

@@ -4,55 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ocrsdk import plugins
-from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, PluginError, SettingsError
+from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, SettingsError
 from ocrsdk.loggers.rows import RECORD
+from ocrsdk.results import CheckedRun, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ocrsdk.cache.store import SampleCache
-    from ocrsdk.certificates import Binding, Certificate
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.data.folder import DataReport, Progress
     from ocrsdk.data.source import SampleSource
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
     from ocrsdk.loggers.base import LoggerFactory, RunInfo
     from ocrsdk.loggers.run_logger import RunLogger
-    from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.precision_choice import Precision
     from ocrsdk.settings import Settings
     from ocrsdk.training.module import DetectionModule
-    from ocrsdk.types import Annotation
-
-
-class Split(NamedTuple):
-    """The pages of one split, and what was found while they were read."""
-
-    annotations: list[Annotation]
-    report: DataReport
-
-
-@dataclass(frozen=True)
-class CheckedRun:
-    """Settings, plug-ins and data that can be used, found out before PyTorch is loaded."""
-
-    settings: Settings
-    """With ``data.root`` filled in."""
-    train: Split
-    val: Split
-
-
-@dataclass(frozen=True)
-class Precision:
-    """The strategy that a run is trained with."""
-
-    strategy: PrecisionStrategy
-    certificate: Certificate | None
-    """Proof of its accuracy for this model, data and device; a reference strategy needs none."""
-    why: str
-    """Why it was chosen, or why no certificate holds."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +99,7 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     from ocrsdk.models.checkpoint import make_passport
     from ocrsdk.models.dbnet import DBNet, DBNetConfig
     from ocrsdk.models.postprocess import PostProcessor
+    from ocrsdk.precision_choice import choose_precision, trainer_kwargs
     from ocrsdk.training.device import device_kind
     from ocrsdk.training.module import DetectionModule
     from ocrsdk.training.optimizers import OptimizerSpec
@@ -163,111 +135,6 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     module = DetectionModule(model, DBLoss(**settings.loss.model_dump()), postprocessor, optimizer, passport)
     reports = (checked.train.report, checked.val.report)
     return RunParts(settings, module, datamodule, precision, loggers, cache, device, kwargs, *reports)
-
-
-# -------------------------------------------------------------------- precision
-
-
-def precision_strategy(name: str, options: dict[str, Any], device: str) -> PrecisionStrategy:
-    """The strategy called ``name``, if it runs on ``device``.
-
-    Raises:
-        PluginError: There is none, or the device cannot run it.
-        SettingsError: An option is wrong.
-    """
-    cls = plugins.precision_strategy(name)
-    given = cls.check_options(options, "precision.options")
-    with plugins.blamed("precision strategy", name):
-        strategy = cls(given)
-        strategy.check(device)
-    return strategy
-
-
-def trainer_kwargs(strategy: PrecisionStrategy, device: str) -> dict[str, Any]:
-    """What the strategy gives to Lightning's trainer, checked against the contract.
-
-    Raises:
-        PluginError: It is something else.
-    """
-    with plugins.blamed("precision strategy", strategy.name):
-        kwargs = strategy.trainer_kwargs(device)
-        if not isinstance(kwargs, dict) or not kwargs.keys() <= {"precision", "plugins"}:
-            raise TypeError(f"trainer_kwargs returned {kwargs!r}, expected a dict with precision or plugins alone")
-    return kwargs
-
-
-def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Binding:
-    """What a certificate for this run has to be bound to."""
-    from importlib.metadata import version
-
-    from ocrsdk.certificates import Binding, data_fingerprint
-    from ocrsdk.training.device import device_name
-
-    settings = checked.settings
-    package, _, release = plugins.installed().distribution("precision strategy", strategy.name).partition(" ")
-    versions = {name: version(name) for name in ("ocrsdk", "torch", "pytorch-lightning")}
-    return Binding(
-        strategy=strategy.name,
-        options=strategy.options.model_dump(mode="json") if strategy.options is not None else {},
-        model={"name": settings.model.name, "backbone": settings.model.backbone},
-        data=data_fingerprint(checked.train.annotations, checked.val.annotations),
-        device=device_name(device),
-        versions={**versions, package: release},
-    )
-
-
-def choose_precision(checked: CheckedRun, device: str) -> Precision:
-    """The strategy to train with, and the certificate that it holds."""
-    from ocrsdk.certificates import find, read_all, why_void
-    from ocrsdk.precision.base import Certified
-
-    given = checked.settings.precision
-    strategy = precision_strategy(given.strategy, given.options, device)
-    if strategy.reference and not strategy.delegates:
-        return Precision(strategy, None, "")
-    held = read_all(given.certificates.expanduser())
-    why = ""
-    if strategy.delegates:
-        certified = []
-        for certificate in held:
-            try:
-                candidate = precision_strategy(certificate.binding.strategy, certificate.binding.options, device)
-            except (PluginError, SettingsError):  # not installed any more, or not for this device
-                continue
-            if certificate.strong and certificate.binding == binding(checked, candidate, device):
-                certified.append(Certified(candidate, certificate.speedup))
-        strategy, why = strategy.choose(certified)
-        if strategy.reference:
-            return Precision(strategy, None, why)
-    wanted = binding(checked, strategy, device)
-    proof = find(held, wanted)
-    return Precision(strategy, proof, why or ("" if proof else why_void(held, wanted)))
-
-
-def tell_precision(precision: Precision, config: Path | None) -> None:
-    """Say once whether the number format has proved itself here.
-
-    Args:
-        precision: As it was chosen.
-        config: The settings file of the run, for the command that would prove it.
-    """
-    from ocrsdk.logs import get_logger
-
-    log, name = get_logger(__name__), precision.strategy.name
-    if precision.strategy.reference:
-        if precision.why:
-            log.info("precision chosen", strategy=name, reason=precision.why)
-    elif precision.certificate is not None:
-        log.info(
-            f"{name} is validated for this model, data and device", check=precision.certificate.summary(), reason=precision.why
-        )
-    else:
-        details = {"closest_certificate_differs_in": precision.why} if precision.why else {}
-        log.warning(
-            f"{name} is not validated for this model on this device",
-            remedy=f"ocrsdk precision check --config {config or 'FILE'} --candidate {name}",
-            **details,
-        )
 
 
 # ----------------------------------------------------------------------- loggers

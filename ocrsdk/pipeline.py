@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk import run_folder
-from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems, tell_precision
+from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems
 from ocrsdk.errors import CheckpointError, SettingsError, TrainingError
 from ocrsdk.logs import bind
-from ocrsdk.results import EvaluationResult, FitResult, Plan
+from ocrsdk.precision_choice import tell_precision
+from ocrsdk.results import CheckedRun, EvaluationResult, FitResult, Plan
 from ocrsdk.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ocrsdk.assembly import CheckedRun, RunParts
+    from ocrsdk.assembly import RunParts
     from ocrsdk.cache_control import CacheControl
     from ocrsdk.data.folder import Progress
     from ocrsdk.inference import Detector
@@ -252,20 +253,14 @@ class Pipeline:
         Args:
             data: As for ``fit``.
         """
-        from pytorch_lightning import Trainer
-
         from ocrsdk.training.device import peak_memory
-        from ocrsdk.training.trainer import OneStep, accumulated_batches
+        from ocrsdk.training.trainer import OneStep, accumulated_batches, quiet_trainer
 
         parts = self._build(data, session=None)
         tell_precision(parts.precision, None)
         one = OneStep()
         strategy = parts.precision.strategy
-        trainer = Trainer(
-            accelerator=parts.device, devices=1, max_steps=1, limit_val_batches=0, logger=False, callbacks=[one],
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            use_distributed_sampler=False, **parts.trainer_kwargs,
-        )  # fmt: skip
+        trainer = quiet_trainer(parts.device, parts.trainer_kwargs, max_steps=1, limit_val_batches=0, callbacks=[one])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             trainer.fit(parts.module, parts.datamodule)

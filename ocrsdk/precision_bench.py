@@ -88,23 +88,20 @@ def run(cell: Cell) -> Measured:
 def measure(cell: Cell) -> Measured:
     """Measure in this process."""
     import torch
-    from pytorch_lightning import Trainer
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ocrsdk.assembly import precision_strategy
     from ocrsdk.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet, DBNetConfig
+    from ocrsdk.precision_choice import precision_strategy, trainer_kwargs
     from ocrsdk.training.device import device_name, peak_memory
+    from ocrsdk.training.trainer import quiet_trainer
     from ocrsdk.types import TargetMaps
 
     if cell.threads:
         torch.set_num_threads(cell.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cell.tf32
     strategy = precision_strategy(cell.strategy, cell.options or {}, cell.device)
-    plugin = Trainer(
-        accelerator=cell.device, devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, **strategy.trainer_kwargs(cell.device),
-    ).precision_plugin  # fmt: skip
+    plugin = quiet_trainer(cell.device, trainer_kwargs(strategy, cell.device)).precision_plugin
     before = 0 if cell.device == "cuda" else peak_memory(cell.device)
     torch.manual_seed(0)
     model, loss = DBNet(DBNetConfig(backbone=cell.backbone)), DBLoss()

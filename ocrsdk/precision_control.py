@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.assembly import RunParts, binding, build_run, check_run, precision_strategy, trainer_kwargs
+from ocrsdk.assembly import RunParts, build_run, check_run
 from ocrsdk.errors import RunFolderError, SettingsError
+from ocrsdk.precision_choice import binding, precision_strategy, trainer_kwargs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,11 +205,7 @@ def _ranges(parts: RunParts, strategy: PrecisionStrategy, count: int) -> list[Mo
 
 def _numbers(strategy: PrecisionStrategy, device: str) -> tuple[Context, float]:
     """The autocast region and the loss scale, as Lightning would use them."""
-    from pytorch_lightning import Trainer
+    from ocrsdk.training.trainer import quiet_trainer
 
-    trainer = Trainer(
-        accelerator=device, devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, **trainer_kwargs(strategy, device),
-    )  # fmt: skip
-    plugin = trainer.precision_plugin
+    plugin = quiet_trainer(device, trainer_kwargs(strategy, device)).precision_plugin
     return plugin.forward_context, float(getattr(plugin, "scale", 1.0))

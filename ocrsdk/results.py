@@ -1,16 +1,34 @@
-"""What ``Pipeline`` returns."""
+"""What ``Pipeline`` returns, and what a run starts from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocrsdk.data.folder import DataReport
     from ocrsdk.metrics.hmean import Score
-    from ocrsdk.types import PageDetections
+    from ocrsdk.settings import Settings
+    from ocrsdk.types import Annotation, PageDetections
+
+
+class Split(NamedTuple):
+    """The pages of one split, and what was found while they were read."""
+
+    annotations: list[Annotation]
+    report: DataReport
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """Settings, plug-ins and data that can be used, found out before PyTorch is loaded."""
+
+    settings: Settings
+    """With ``data.root`` filled in."""
+    train: Split
+    val: Split
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,14 @@ or YAML file, the default. Unknown names are refused wherever they stand; ``sett
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
+import sys
 from datetime import timedelta
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -58,7 +63,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """A table of the settings file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataSettings(Section):
@@ -284,7 +289,7 @@ class PostProcessSettings(Section):
 class Settings(BaseSettings):
     """All settings of a run."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, env_prefix="OCRSDK_")
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="OCRSDK_")
 
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = "run"
     """Name of the run; part of its folder's name."""
@@ -317,6 +322,12 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As pydantic's, with a description of every setting."""
+        _describe()
+        return super().model_json_schema(*args, **kwargs)
+
+    @classmethod
     def load(
         cls,
         config: Path | None = None,
@@ -345,3 +356,20 @@ class Settings(BaseSettings):
         """``load``, and the layers that say where each value came from."""
         layers = read_layers(cls, config, overrides or {}, environ)
         return validated(cls, layers), layers
+
+
+@cache
+def _describe() -> None:
+    """Give each field the text below it as its description.
+
+    Pydantic's ``use_attribute_docstrings`` does so when a class is made, and parses this file once for each: a tenth of the time
+    that a light command takes.
+    """
+    source = ast.parse(inspect.getsource(sys.modules[__name__]))
+    for node in (node for node in source.body if isinstance(node, ast.ClassDef)):
+        model = globals()[node.name]
+        for statement, text in pairwise(node.body):
+            match statement, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    model.model_fields[name].description = inspect.cleandoc(words)
+        model.model_rebuild(force=True)

@@ -107,6 +107,27 @@ def accumulated_batches(settings: Settings, strategy: PrecisionStrategy) -> int:
     return settings.trainer.accumulate or strategy.accumulate
 
 
+def quiet_trainer(device: str, precision_kwargs: dict[str, Any], **more: Any) -> Trainer:
+    """A trainer that writes and shows nothing, on one device.
+
+    Args:
+        device: Accelerator.
+        precision_kwargs: What the precision strategy gives.
+        more: Further arguments of Lightning's trainer.
+    """
+    return Trainer(
+        accelerator=device,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **precision_kwargs,
+        **more,
+    )
+
+
 class OneStep(Callback):
     """Times the first step of a dry run."""
 

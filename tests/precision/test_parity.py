@@ -16,10 +16,11 @@ from scipy.stats import ttest_rel
 from structlog.testing import capture_logs
 
 from ocrsdk import Settings, certificates, plugins
-from ocrsdk.assembly import binding, check_run, choose_precision
+from ocrsdk.assembly import check_run
 from ocrsdk.certificates import Binding, Certificate
 from ocrsdk.precision.parity import equivalence
 from ocrsdk.precision_check import ArmRun, judge, ratios
+from ocrsdk.precision_choice import binding, choose_precision
 from tests.conftest import CLI
 from tests.test_plugins import install
 
