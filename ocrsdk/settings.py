@@ -75,7 +75,7 @@ class DataSettings(Section):
     """Folder of the training pages, below the data folder."""
     val: str = "val"
     """Folder of the validation pages, below the data folder; it may be the same."""
-    image_size: Annotated[int, Field(ge=32, le=8192)] = 736
+    image_size: Annotated[int, Field(ge=32, le=8192)] = 832
     """Shorter side of a page in pixels, when it is evaluated; training crops are scaled relative to it."""
     max_side: Annotated[int, Field(ge=32, le=16384)] = 2560
     """The longer side is never made larger than this many pixels."""
@@ -96,9 +96,9 @@ class DataSettings(Section):
 class AugmentSettings(Section):
     """The random part of a training sample."""
 
-    scale_min: Positive = 0.45
+    scale_min: Positive = 0.42
     """Smallest random scale; 1 is the size at evaluation."""
-    scale_max: Positive = 0.95
+    scale_max: Positive = 0.9
     """Largest random scale."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 3.0
     """Largest rotation in degrees, both ways."""
@@ -274,7 +274,7 @@ class PostProcessSettings(Section):
 
     threshold: Ratio = 0.3
     """A pixel is text above this probability."""
-    box_threshold: Ratio = 0.45
+    box_threshold: Ratio = 0.5
     """Regions with a lower mean probability are dropped."""
     unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.2
     """How far regions are grown back."""

@@ -26,7 +26,7 @@ class Preparation:
     Scales are those of evaluation, where the shorter side becomes ``short_side`` pixels and the longer one at most ``max_side``.
     """
 
-    short_side: int = 736
+    short_side: int = 832
     max_side: int = 2560
     headroom: float = 1.0
     """Kept beyond the size at evaluation, for random scales above 1."""

@@ -87,7 +87,7 @@ def prepare(image: NDArray[np.uint8], preparation: Preparation) -> tuple[NDArray
 class EvalTransform:
     """Resize so that the shorter side is ``short_side`` pixels, then pad right and below to multiples of 32."""
 
-    short_side: int = 736
+    short_side: int = 832
     max_side: int = 2560
     """The longer side is never made larger than this; the shorter one shrinks with it."""
     multiple: int = PAGE_MULTIPLE
@@ -125,7 +125,7 @@ class TrainTransform:
 
     crop: int = 320
     """Side of the square crop in pixels."""
-    scale: tuple[float, float] = (0.45, 0.95)
+    scale: tuple[float, float] = (0.42, 0.9)
     """Range of the random scale, log-uniform, 1 = the size at evaluation."""
     rotate: float = 3.0
     """Largest rotation in degrees, both ways."""

@@ -32,7 +32,7 @@ class PostProcessor:
 
     threshold: float = 0.3
     """A pixel is text above this probability."""
-    box_threshold: float = 0.45
+    box_threshold: float = 0.5
     """Regions with a lower mean probability are dropped."""
     unclip_ratio: float = 1.2
     """How far regions are grown back; the counterpart of the targets' shrink."""

@@ -63,7 +63,7 @@ def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: 
     assert (version["current"], version["usage"]["entries"]) == (True, 16)
     assert sorted(s["hit_rate"] for s in version["sessions"].values()) == [0.0, 1.0]
     stale = cli("cache", "status", env=home).stdout
-    assert "is stale: val.short_side: 96 -> 736" in stale
+    assert "is stale: val.short_side: 96 -> 832" in stale
 
     health = document(cli, "health", *SMALL, env=home)
     assert health["state"] == "healthy"
