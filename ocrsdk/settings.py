@@ -96,9 +96,9 @@ class DataSettings(Section):
 class AugmentSettings(Section):
     """The random part of a training sample."""
 
-    scale_min: Positive = 0.42
+    scale_min: Positive = 0.4
     """Smallest random scale; 1 is the size at evaluation."""
-    scale_max: Positive = 0.9
+    scale_max: Positive = 0.85
     """Largest random scale."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 3.0
     """Largest rotation in degrees, both ways."""
@@ -276,7 +276,7 @@ class PostProcessSettings(Section):
     """A pixel is text above this probability."""
     box_threshold: Ratio = 0.5
     """Regions with a lower mean probability are dropped."""
-    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.2
+    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.25
     """How far regions are grown back."""
     min_side: Annotated[float, Field(ge=0)] = 3.0
     """Regions thinner than this many pixels of the map are dropped."""

@@ -175,7 +175,7 @@ class DiskCache(CacheBackend):
         path = self._folder.path
         return os.path.isdir(path) and not os.access(path, os.W_OK)  # noqa: PTH112 - Path.is_dir raises where it may not look
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> bytes | memoryview | None:
         """See the contract. A read-only folder can be read."""
         with self._errors():
             self._reopen_if_removed(now=False)
@@ -184,7 +184,7 @@ class DiskCache(CacheBackend):
             index = self._opened()
             for _ in range(10):
                 try:
-                    value: bytes | None = index.get(key)
+                    value: bytes | memoryview | None = index.get(key)
                 except CacheEntryLostError as error:
                     self._reopen_if_removed(now=True)
                     if self._index is None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import sqlite3
+import sys
 import threading
 import uuid
 import weakref
@@ -58,10 +60,42 @@ class ForkGuard:
 fork_guard = ForkGuard()
 
 
+class Buffers:
+    """Memory for values that are read one after another: megabytes fresh from the system cost more in page faults than the read.
+
+    Args:
+        most: At most so many are kept; each grows to the largest value that was read into it.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self.most = most
+        self._kept: list[bytearray] = []
+
+    def take(self, size: int) -> memoryview:
+        """Memory for ``size`` bytes, which is used again when nothing refers to it any more; what it holds is left over."""
+        free = [i for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _REFERENCES_WHEN_FREE]
+        fitting = [i for i in free if len(self._kept[i]) >= size]
+        if fitting:
+            buffer = self._kept.pop(fitting[-1])
+        else:
+            buffer = bytearray(-(-size // _BUFFER_STEP) * _BUFFER_STEP)
+            if len(self._kept) == self.most and free:
+                del self._kept[free[0]]
+        if len(self._kept) < self.most:
+            self._kept.append(buffer)  # the last one used is the first one taken: its memory is warm
+        return memoryview(buffer)[:size]
+
+
+_BUFFER_STEP = 2**20
+_REFERENCES_WHEN_FREE = sys.getrefcount([bytearray(1)][0])
+"""Of a buffer that only a list refers to."""
+
+
 class SafeDisk(diskcache.Disk):  # type: ignore[misc]
     """Bytes under hex keys, in files that only this class names. There is no pickle in it."""
 
     durable = True
+    buffers: Buffers
     written: str | None = None
     """The file of the last ``store``, until its row is committed."""
 
@@ -125,25 +159,22 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]
             raise CacheEntryError(f"refused a file name that no ocrsdk wrote: {filename!r}")
         return os.path.join(self._directory, filename)  # noqa: PTH118
 
-    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
-        """Row to value, read whole; a mode or name that ``store`` does not give is refused."""
+    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes | memoryview:
+        """Row to value, read whole, in memory of its own; a mode or name that ``store`` does not give is refused."""
         if mode == MODE_RAW and isinstance(value, bytes) and filename is None:
             return value
         if mode != MODE_BINARY or value is not None:
             raise CacheEntryError(f"refused a value of mode {mode!r}, which no ocrsdk wrote")
         path = self.path(filename)
         try:
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                size = os.fstat(fd).st_size
+            with io.FileIO(path) as file:
+                size = os.fstat(file.fileno()).st_size
                 if size > MAX_BODY + 4096:
                     raise CacheEntryError(f"{path}: too long ({size:,} bytes)")
-                data = os.read(fd, size)
-                while len(data) < size and (more := os.read(fd, size - len(data))):
-                    data += more
-                return data
-            finally:
-                os.close(fd)
+                data, filled = self.buffers.take(size), 0
+                while filled < size and (count := file.readinto(data[filled:])):
+                    filled += count
+                return data[:filled].toreadonly()
         except FileNotFoundError:
             raise CacheEntryLostError(f"{path}: the value file is gone") from None
         except OSError as error:
@@ -175,6 +206,7 @@ class SafeIndex(diskcache.Cache):  # type: ignore[misc]
         fork_guard.indices.add(self)
         self._disk = SafeDisk(self._directory, min_file_size=inline)
         self._disk.durable = durable
+        self._disk.buffers = Buffers()
         self.read_only = read_only
 
     @staticmethod

@@ -34,7 +34,7 @@ class PostProcessor:
     """A pixel is text above this probability."""
     box_threshold: float = 0.5
     """Regions with a lower mean probability are dropped."""
-    unclip_ratio: float = 1.2
+    unclip_ratio: float = 1.25
     """How far regions are grown back; the counterpart of the targets' shrink."""
     min_side: float = 3.0
     """Regions thinner than this many pixels of the map are dropped; after growing, 2 pixels more."""

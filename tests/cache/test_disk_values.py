@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ocrsdk.cache import frame
@@ -131,3 +133,30 @@ def test_f8_too_large_or_no_bytes_is_refused_before_writing(disk: DiskCache):
     with pytest.raises(ValueError, match="more than a cache entry may have"):
         frame.pack(key(1), np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (2**31,), (0,)))
     assert list(disk) == []
+
+
+def test_values_that_are_held_keep_their_bytes_and_the_others_share_memory(disk: DiskCache):
+    """Memory of values is used again, but never while anything refers to it."""
+    sizes = (50_000, 3_000_000, 1_200_000, 70_000, 2_000_000, 900_000)
+    expected = [value(i, size) for i, size in enumerate(sizes)]
+    for i, data in enumerate(expected):
+        disk.set(key(i), data)
+    rng = random.Random(0)
+    held: list[tuple[int, np.ndarray]] = []
+    for _ in range(300):
+        i = rng.randrange(len(sizes))
+        view = disk.get(key(i))
+        assert view == expected[i]
+        held.append((i, np.frombuffer(view, np.uint8)[10:]))
+        del view
+        while len(held) > rng.randrange(9):
+            held.pop(rng.randrange(len(held)))
+        for j, array in held:
+            assert array.tobytes() == expected[j][10:]
+    held.clear()
+    places = set()
+    for _ in range(20):
+        places.add(np.frombuffer(disk.get(key(1)), np.uint8).ctypes.data)
+    assert len(places) == 1
+    with pytest.raises(TypeError):
+        disk.get(key(1))[0] = 1
