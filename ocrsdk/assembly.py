@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ocrsdk import plugins
 from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, SettingsError
 from ocrsdk.loggers.rows import RECORD
-from ocrsdk.results import CheckedRun, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ocrsdk.loggers.base import LoggerFactory, RunInfo
     from ocrsdk.loggers.run_logger import RunLogger
     from ocrsdk.precision_choice import Precision
+    from ocrsdk.results import CheckedRun
     from ocrsdk.settings import Settings
     from ocrsdk.training.module import DetectionModule
 
@@ -57,6 +57,7 @@ def check_run(settings: Settings, data: Path | str | None, progress: Progress | 
     from ocrsdk.data.encoding import check_codec
     from ocrsdk.data.folder import load_annotations
     from ocrsdk.data.workers import choose_workers
+    from ocrsdk.results import CheckedRun, Split
 
     open_cache(settings, "check")
     check_codec(settings.cache.compress, "cache.compress")

@@ -69,15 +69,18 @@ class DiskCache(CacheBackend):
     class Options(BaseModel):
         """Options of ``diskcache``."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+        # Descriptions as arguments: to find them below the fields, pydantic would parse this file whenever a cache is opened.
+        model_config = ConfigDict(extra="forbid", frozen=True)
 
-        durability: Literal["full", "fast"] = "full"
-        """``full`` brings a value to the disk before its index row; ``fast`` leaves the time to the system (a power cut may cost
-        the last values, which are then found missing, never wrong)."""
-        lock_timeout: float = Field(5.0, gt=0, le=600)
-        """Seconds to wait for another process that writes."""
-        inline_bytes: int = Field(32768, ge=0, le=2**20)
-        """Values smaller than this are kept in the index instead of in files."""
+        durability: Literal["full", "fast"] = Field(
+            "full",
+            description="full brings a value to the disk before its index row; fast leaves the time to the system (a power cut may "
+            "cost the last values, which are then found missing, never wrong).",
+        )
+        lock_timeout: float = Field(5.0, gt=0, le=600, description="Seconds to wait for another process that writes.")
+        inline_bytes: int = Field(
+            32768, ge=0, le=2**20, description="Values smaller than this are kept in the index instead of in files."
+        )
 
     def __init__(self, location: CacheLocation, options: BaseModel | None = None) -> None:
         super().__init__(location, options)

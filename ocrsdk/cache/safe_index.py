@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import mmap
 import os
 import re
 import sqlite3
@@ -60,6 +61,9 @@ class ForkGuard:
 fork_guard = ForkGuard()
 
 
+_BUFFER_STEP = 2**20
+
+
 class Buffers:
     """Memory for values that are read one after another: megabytes fresh from the system cost more in page faults than the read.
 
@@ -69,16 +73,16 @@ class Buffers:
 
     def __init__(self, most: int = 4) -> None:
         self.most = most
-        self._kept: list[bytearray] = []
+        self._kept: list[mmap.mmap] = []
 
     def take(self, size: int) -> memoryview:
         """Memory for ``size`` bytes, which is used again when nothing refers to it any more; what it holds is left over."""
-        free = [i for i in range(len(self._kept)) if sys.getrefcount(self._kept[i]) == _REFERENCES_WHEN_FREE]
+        free = [i for i in range(len(self._kept)) if _references(self._kept, i) == _REFERENCES_WHEN_FREE]
         fitting = [i for i in free if len(self._kept[i]) >= size]
         if fitting:
             buffer = self._kept.pop(fitting[-1])
         else:
-            buffer = bytearray(-(-size // _BUFFER_STEP) * _BUFFER_STEP)
+            buffer = _whole_pages(max(size, 1))
             if len(self._kept) == self.most and free:
                 del self._kept[free[0]]
         if len(self._kept) < self.most:
@@ -86,9 +90,21 @@ class Buffers:
         return memoryview(buffer)[:size]
 
 
-_BUFFER_STEP = 2**20
-_REFERENCES_WHEN_FREE = sys.getrefcount([bytearray(1)][0])
-"""Of a buffer that only a list refers to."""
+def _whole_pages(size: int) -> mmap.mmap:
+    """Memory that begins with a page, as files in memory do.
+
+    Copied to 16 bytes beyond, where allocators like to put large blocks, a value took 40 us longer to read and check (2.4 MB on an
+    AMD EPYC).
+    """
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # not shared by forks
+    return mmap.mmap(-1, -(-size // _BUFFER_STEP) * _BUFFER_STEP, **private)
+
+
+def _references(buffers: list[Any], i: int) -> int:
+    return sys.getrefcount(buffers[i])
+
+
+_REFERENCES_WHEN_FREE = _references([object()], 0)
 
 
 class SafeDisk(diskcache.Disk):  # type: ignore[misc]
