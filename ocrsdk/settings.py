@@ -96,9 +96,9 @@ class DataSettings(Section):
 class AugmentSettings(Section):
     """The random part of a training sample."""
 
-    scale_min: Positive = 0.4
+    scale_min: Positive = 0.42
     """Smallest random scale; 1 is the size at evaluation."""
-    scale_max: Positive = 0.85
+    scale_max: Positive = 0.9
     """Largest random scale."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 3.0
     """Largest rotation in degrees, both ways."""

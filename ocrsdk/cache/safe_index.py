@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import mmap
 import os
 import re
 import sqlite3
-import sys
 import threading
 import uuid
 import weakref
@@ -25,11 +23,19 @@ import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 
 from ocrsdk.cache.base import KEY
+from ocrsdk.cache.buffers import Buffers
 from ocrsdk.cache.folder import environment_error
 from ocrsdk.cache.frame import MAX_BODY
 from ocrsdk.errors import CacheEntryError, CacheEntryLostError
 
 VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
+_QUARANTINED = re.compile(r"quarantine/[0-9a-f]{64}\.val")
+_INDEX_FILES = frozenset(DBNAME + end for end in ("", "-wal", "-shm", "-journal"))
+
+
+def is_ours(path: str) -> bool:
+    """Whether a file of a version's folder, by its path in there, is one that this backend writes."""
+    return path in _INDEX_FILES or bool(VALUE_FILE.fullmatch(path) or _QUARANTINED.fullmatch(path))
 
 
 class ForkGuard:
@@ -59,52 +65,6 @@ class ForkGuard:
 
 
 fork_guard = ForkGuard()
-
-
-_BUFFER_STEP = 2**20
-
-
-class Buffers:
-    """Memory for values that are read one after another: megabytes fresh from the system cost more in page faults than the read.
-
-    Args:
-        most: At most so many are kept; each grows to the largest value that was read into it.
-    """
-
-    def __init__(self, most: int = 4) -> None:
-        self.most = most
-        self._kept: list[mmap.mmap] = []
-
-    def take(self, size: int) -> memoryview:
-        """Memory for ``size`` bytes, which is used again when nothing refers to it any more; what it holds is left over."""
-        free = [i for i in range(len(self._kept)) if _references(self._kept, i) == _REFERENCES_WHEN_FREE]
-        fitting = [i for i in free if len(self._kept[i]) >= size]
-        if fitting:
-            buffer = self._kept.pop(fitting[-1])
-        else:
-            buffer = _whole_pages(max(size, 1))
-            if len(self._kept) == self.most and free:
-                del self._kept[free[0]]
-        if len(self._kept) < self.most:
-            self._kept.append(buffer)  # the last one used is the first one taken: its memory is warm
-        return memoryview(buffer)[:size]
-
-
-def _whole_pages(size: int) -> mmap.mmap:
-    """Memory that begins with a page, as files in memory do.
-
-    Copied to 16 bytes beyond, where allocators like to put large blocks, a value took 40 us longer to read and check (2.4 MB on an
-    AMD EPYC).
-    """
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # not shared by forks
-    return mmap.mmap(-1, -(-size // _BUFFER_STEP) * _BUFFER_STEP, **private)
-
-
-def _references(buffers: list[Any], i: int) -> int:
-    return sys.getrefcount(buffers[i])
-
-
-_REFERENCES_WHEN_FREE = _references([object()], 0)
 
 
 class SafeDisk(diskcache.Disk):  # type: ignore[misc]

@@ -125,7 +125,7 @@ class TrainTransform:
 
     crop: int = 320
     """Side of the square crop in pixels."""
-    scale: tuple[float, float] = (0.4, 0.85)
+    scale: tuple[float, float] = (0.42, 0.9)
     """Range of the random scale, log-uniform, 1 = the size at evaluation."""
     rotate: float = 3.0
     """Largest rotation in degrees, both ways."""

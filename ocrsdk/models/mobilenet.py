@@ -48,7 +48,7 @@ class InvertedResidual(nn.Module):
 class MobileNet(nn.Module):
     """Feature maps at strides 4, 8, 16 and 32 with ``channels`` channels."""
 
-    channels = (24, 40, 96, 144)
+    channels = (24, 40, 80, 112)
 
     def __init__(self) -> None:
         super().__init__()
