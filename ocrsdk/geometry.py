@@ -285,7 +285,10 @@ def pack(polygons: Sequence[ArrayLike]) -> tuple[FloatArray, NDArray[np.int64]]:
     """Ragged polygons as points (P, 2) float64 and offsets (n + 1,): item i is ``points[offsets[i]:offsets[i+1]]``."""
     offsets = np.zeros(len(polygons) + 1, dtype=np.int64)
     np.cumsum([len(polygon) for polygon in polygons], out=offsets[1:])  # type: ignore[arg-type]
-    return (np.concatenate(polygons, dtype=np.float64) if len(polygons) else np.empty((0, 2))), offsets
+    points = np.concatenate(polygons, dtype=np.float64) if len(polygons) else np.empty((0, 2))
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"a polygon is an array of (N, 2) points; found the shape {np.shape(polygons[0])}")
+    return points, offsets
 
 
 @njit(cache=True)

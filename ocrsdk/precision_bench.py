@@ -155,7 +155,7 @@ def _autocast_dtype(plugin: Any, device: str) -> Any:
         return (one @ one).dtype
 
 
-def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "sample")) -> Iterator[tuple[str, int]]:
+def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "sample", "maps")) -> Iterator[tuple[str, int]]:
     """(policy, peak resident bytes) of one training epoch with each cache policy, loading in the main process.
 
     Args:
@@ -176,6 +176,7 @@ def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "
                 sys.executable, "-m", "ocrsdk", "train", str(data), "--epochs", "2", "--workers", "0", "--json",
                 "--set", "trainer.accelerator=cpu",
                 "--run-dir", str(root / policy), "--set", f"cache.policy={policy}", "--set", f"cache.dir={root / 'cache'}",
+                "--set", f"trainer.val_loss={str(policy == 'maps').lower()}",
             ]  # fmt: skip
             done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
             if done.returncode:

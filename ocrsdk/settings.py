@@ -323,7 +323,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As pydantic's, with a description of every setting."""
+        """As pydantic's, with a description of every setting; these are there from the first call on, not before."""
         _describe()
         return super().model_json_schema(*args, **kwargs)
 
@@ -365,7 +365,10 @@ def _describe() -> None:
     Pydantic's ``use_attribute_docstrings`` does so when a class is made, and parses this file once for each: a tenth of the time
     that a light command takes.
     """
-    source = ast.parse(inspect.getsource(sys.modules[__name__]))
+    try:
+        source = ast.parse(inspect.getsource(sys.modules[__name__]))
+    except OSError:  # a bundle without sources
+        return
     for node in (node for node in source.body if isinstance(node, ast.ClassDef)):
         model = globals()[node.name]
         for statement, text in pairwise(node.body):

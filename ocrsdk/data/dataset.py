@@ -98,12 +98,13 @@ class EvalDataset(Dataset[Sample]):
         if self.work_log is not None:
             self.work_log.note(index)
         preparation, recipe = self.transform.preparation, asdict(self.transform)
-        arrays = self.source.arrays(annotation, preparation, recipe, lambda page: self.make(annotation, page))
+        made = self.source.arrays(annotation, preparation, recipe, lambda page: self.make(annotation, page))
+        arrays = made.arrays
         height, width = (int(side) for side in arrays["size"])
         maps = None
         if (spec := self.targets) is not None:
             recipe["targets"] = asdict(spec)
-            maps = TargetMaps(**self.source.maps(annotation, preparation, recipe, lambda: draw_maps(arrays, spec)))
+            maps = TargetMaps(**self.source.maps(annotation, preparation, recipe, made, lambda: draw_maps(arrays, spec)))
         return Sample(arrays["image"], _polygons(arrays), arrays["ignore"], arrays["matrix"], annotation, (height, width), maps)
 
     def make(self, annotation: Annotation, page: Page) -> dict[str, NDArray[Any]]:

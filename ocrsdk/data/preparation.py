@@ -72,6 +72,7 @@ def sample_manifest(
         manifest["val"]["pad_to_multiple"] = multiple
     if maps is not None:
         manifest["maps"] = maps
+        manifest["code"] |= {name: metadata.version(name) for name in ("numba", "pyclipper")}
     return manifest
 
 

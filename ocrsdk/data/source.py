@@ -9,7 +9,7 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,14 @@ class Page:
         return cls(prepared, matrix, (image.shape[0], image.shape[1]))
 
 
+class Made(NamedTuple):
+    """The arrays of a whole sample."""
+
+    arrays: dict[str, NDArray[Any]]
+    source: Mapping[str, Any] | None
+    """What tells the image file that they were made from; None if it was changed meanwhile, or if nothing was kept."""
+
+
 class SampleSource:
     """Makes pages, samples and target maps, through a cache if there is one.
 
@@ -93,13 +101,12 @@ class SampleSource:
         Raises:
             ImageError: The file cannot be read.
         """
-        return Page.of(
-            self._kept(
-                lambda: self.page_key(annotation, preparation),
-                self.codec,
-                lambda: Page.read(annotation.image, preparation).arrays(),
-            )
+        arrays, _ = self._kept(
+            lambda: self.page_key(annotation, preparation),
+            self.codec,
+            lambda: Page.read(annotation.image, preparation).arrays(),
         )
+        return Page.of(arrays)
 
     def arrays(
         self,
@@ -107,7 +114,7 @@ class SampleSource:
         preparation: Preparation,
         recipe: dict[str, Any],
         make: Callable[[Page], dict[str, NDArray[Any]]],
-    ) -> dict[str, NDArray[Any]]:
+    ) -> Made:
         """The arrays of a whole, deterministic sample.
 
         Args:
@@ -117,53 +124,68 @@ class SampleSource:
             make: Makes it from the page.
         """
         if self.policy == "image":
-            return make(self.page(annotation, preparation))
-        return self._kept(
+            return Made(make(self.page(annotation, preparation)), None)
+        arrays, key = self._kept(
             lambda: self.sample_key(annotation, preparation, recipe),
             self.codec,
             lambda: make(Page.read(annotation.image, preparation)),
         )
+        return Made(arrays, key.parts["source"] if key is not None else None)
 
     def maps(
         self,
         annotation: Annotation,
         preparation: Preparation,
         recipe: dict[str, Any],
+        sample: Made,
         draw: Callable[[], dict[str, NDArray[Any]]],
     ) -> dict[str, NDArray[Any]]:
-        """The target maps of a whole, deterministic sample; ``draw`` makes them, the rest is as for ``arrays``."""
-        if self.policy != "maps":
+        """The target maps of a whole, deterministic sample.
+
+        Args:
+            annotation: What it was made from.
+            preparation: Of its page.
+            recipe: Everything else that sample and maps depend on, JSON-ready.
+            sample: From ``arrays``; its maps are kept for the image file that it was made from, whatever stands there by now.
+            draw: Draws them.
+        """
+        source = sample.source
+        if self.policy != "maps" or source is None:
             return draw()
-        return self._kept(lambda: self.maps_key(annotation, preparation, recipe), self.maps_codec, draw)
+        return self._kept(lambda: self.maps_key(annotation, preparation, recipe, source), self.maps_codec, draw)[0]
 
     def _kept(
         self, key_now: Callable[[], EntryKey], codec: Codec, make: Callable[[], dict[str, NDArray[Any]]]
-    ) -> dict[str, NDArray[Any]]:
+    ) -> tuple[dict[str, NDArray[Any]], EntryKey | None]:
+        """The arrays, and the key under which they are right: None if the file was changed while it was read."""
         if self.cache is None or not self.cache.enabled:
-            return make()
+            return make(), None
         key = key_now()
         if (value := self.cache.get(key).value) is not None:
-            return decode_arrays(value)
+            return decode_arrays(value), key
         arrays = make()
-        if key_now().digest == key.digest:  # else the file was changed while it was read
-            self.cache.set(key, encode_arrays(arrays, codec))
-        return arrays
+        if key_now().digest != key.digest:
+            return arrays, None
+        self.cache.set(key, encode_arrays(arrays, codec))
+        return arrays, key
 
     def page_key(self, annotation: Annotation, preparation: Preparation) -> EntryKey:
         """The key of ``page``."""
-        return self._key("image", annotation, {"preparation": asdict(preparation)})
+        return self._key("image", annotation, None, {"preparation": asdict(preparation)})
 
     def sample_key(self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any]) -> EntryKey:
         """The key of ``arrays``."""
-        return self._key("sample", annotation, {"preparation": asdict(preparation), "recipe": recipe})
+        return self._key("sample", annotation, None, {"preparation": asdict(preparation), "recipe": recipe})
 
-    def maps_key(self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any]) -> EntryKey:
-        """The key of ``maps``."""
-        return self._key("maps", annotation, {"preparation": asdict(preparation), "recipe": recipe})
+    def maps_key(
+        self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any], source: Mapping[str, Any] | None = None
+    ) -> EntryKey:
+        """The key of ``maps``; ``source`` is that of the sample, by default what the image file is now."""
+        return self._key("maps", annotation, source, {"preparation": asdict(preparation), "recipe": recipe})
 
-    def _key(self, kind: str, annotation: Annotation, parts: dict[str, Any]) -> EntryKey:
+    def _key(self, kind: str, annotation: Annotation, source: Mapping[str, Any] | None, parts: dict[str, Any]) -> EntryKey:
         path = Path(os.path.abspath(annotation.image))  # noqa: PTH100 - resolve() asks the disk for every component
-        parts = {"kind": kind, "source": self._identity(path), "annotation": annotation.digest, **parts}
+        parts = {"kind": kind, "source": source or self._identity(path), "annotation": annotation.digest, **parts}
         made_by = fingerprint({name: parts[name] for name in parts.keys() & {"preparation", "recipe"}})
         return EntryKey(f"{kind} {made_by} {path}", parts)
 

@@ -8,7 +8,7 @@ definitions of the distance of a pixel to an edge are available:
 - ``db``: that of the original implementation. The perpendicular distance holds only inside the circle over the edge, else
   the nearer end point counts; and the band is cut at the integer box of the grown polygon.
 
-No temporaries: each edge visits only the pixels within ``D`` of it and keeps the least ``(d / D)^2`` in the map itself; one
+No temporaries: each edge visits only the pixels near it and keeps the least ``(d / D)^2`` in the map itself; one
 square root over the page ends it.
 """
 

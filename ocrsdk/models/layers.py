@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-_EPS = 1e-3
-"""Added to variances by batch norm, as in MobileNetV3 and EfficientNet.
+LIGHT_EPS = 1e-3
+"""Added to variances by batch norm in the light detector, as in MobileNetV3 and EfficientNet.
 
 A channel that is zero in all training crops has a running variance near zero, and with the usual 1e-5 it is amplified three hundred
 times when it is not zero on a whole page: in the middle of a run, while the learning rate is high, hmean fell from 0.83 to 0.03.
@@ -13,12 +13,18 @@ times when it is not zero on a whole page: in the middle of a run, while the lea
 
 
 def conv_bn_relu(
-    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, groups: int = 1, relu: bool = True
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    relu: bool = True,
+    eps: float = 1e-5,
 ) -> nn.Sequential:
     """Convolution without bias, batch norm and, if asked, ReLU; the padding keeps the size at stride 1."""
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels, eps=_EPS),
+        nn.BatchNorm2d(out_channels, eps=eps),
     ]
     if relu:
         layers.append(nn.ReLU(inplace=True))

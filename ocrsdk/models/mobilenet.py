@@ -6,9 +6,13 @@ depthwise inverted residuals (Sandler et al. 2018) in the late, small ones.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
-from ocrsdk.models.layers import conv_bn_relu
+from ocrsdk.models import layers
+
+conv_bn_relu = partial(layers.conv_bn_relu, eps=layers.LIGHT_EPS)
 
 
 class FusedResidual(nn.Module):

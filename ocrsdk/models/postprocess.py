@@ -125,10 +125,10 @@ def _mean_inside(prob_map: NDArray[np.float32], polygon: NDArray[Any]) -> float:
 
 @njit(cache=True, fastmath=True)
 def _mean_inside_quads(prob_map: NDArray[np.float32], quads: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean probability inside of convex quads (n, 4, 2), outline included: ``_mean_inside`` for many at once.
+    """Mean probability inside of convex quads (n, 4, 2), outline included, as far as they lie on the map.
 
     A row of a convex shape is one run of pixels, here between the lines of Bresenham (1965) from corner to corner, each drawn
-    from its left end: the pixels that ``cv2.fillPoly`` fills.
+    from its left end: the pixels that ``cv2.fillPoly`` fills on a canvas that holds the whole quad.
     """
     height, width = prob_map.shape
     means = np.empty(len(quads))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from ocrsdk.cache.versioning import EntryKey, differences, fingerprint
 from ocrsdk.data.dataset import EvalDataset, SampleIndex, TrainDataset
 from ocrsdk.data.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations
+from ocrsdk.data.image import read_image
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.targets import TargetSpec, draw_targets
@@ -385,3 +387,29 @@ def test_files_that_are_no_counters_are_left_out(tmp_path: Path, text: str):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "1.count").write_text(text)
     assert read_sessions(tmp_path)["s"][0].accesses == 0
+
+
+def test_maps_of_an_image_that_was_replaced_meanwhile_are_not_kept_for_the_new_one(
+    cache: SampleCache, pages: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The sample of the old image was being made; its maps must not be found under the new image."""
+    from ocrsdk.data import source as module
+
+    annotations, _ = load_annotations(pages / "val")
+    read, new = module.read_image, read_image(annotations[1].image)[:40]
+
+    def replaced_meanwhile(path: Path):
+        image = read(path)
+        cv2.imwrite(str(path), new)
+        return image
+
+    dataset = EvalDataset(annotations, EvalTransform(96), SampleSource(cache, "maps"), TargetSpec(min_text_size=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_image", replaced_meanwhile)
+        first = dataset[0]
+    assert first.targets.prob_map.shape == first.image.shape[:2]
+    assert cache.counts().writes == 0
+    for _ in range(2):
+        second = dataset[0]
+        assert second.targets.prob_map.shape == second.image.shape[:2] != first.image.shape[:2]
+    assert cache.counts().writes == 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ocrsdk.models.postprocess import PostProcessor
+from ocrsdk.models.postprocess import PostProcessor, _corners, _mean_inside_quads
 from tests.conftest import GOLDEN, ragged
 
 PAPER = {"box_threshold": 0.6, "unclip_ratio": 1.5}
@@ -59,6 +62,34 @@ def test_polygons_are_near_the_original(name: str, ratio: float):
         ious = best_ious([d.polygon for d in found], expected)
         assert np.median(ious) >= 0.93
         assert ious.min() >= 0.7
+
+
+@given(
+    st.tuples(st.floats(-20, 120), st.floats(-20, 90)),
+    st.tuples(st.floats(0, 80), st.floats(0, 60)),
+    st.floats(-90, 90),
+    st.integers(0, 2**32 - 1),
+)
+def test_scores_are_means_over_the_pixels_that_opencv_fills(centre, sides, angle, seed):
+    """On a canvas that holds the whole rectangle, of which only the map counts."""
+    prob = np.random.default_rng(seed).random((70, 100), dtype=np.float32)
+    quad = _corners(np.array([[*centre, *sides, angle]])).astype(np.int64)
+    margin = 200
+    canvas = np.zeros((70 + 2 * margin, 100 + 2 * margin), np.uint8)
+    cv2.fillPoly(canvas, [(quad[0] + margin).astype(np.int32)], 1)
+    inside = canvas[margin:-margin, margin:-margin].astype(bool)
+    expected = prob[inside].mean(dtype=np.float64) if inside.any() else 0.0
+    assert _mean_inside_quads(prob, quad)[0] == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.tuples(*[st.floats(-100, 100)] * 2), st.tuples(*[st.floats(1, 80)] * 2), st.floats(-180, 180))
+def test_corners_are_those_of_opencv_clockwise_from_the_left(centre, sides, angle):
+    found = _corners(np.array([[*centre, *sides, angle]]))[0]
+    expected = cv2.boxPoints((centre, sides, angle))
+    assert np.abs(found[:, None] - expected[None]).max(axis=2).min(axis=1).max() < 1e-3
+    assert cv2.contourArea(found.astype(np.float32), oriented=True) > 0  # clockwise, as y grows downwards
+    assert found[[0, 3], 0].max() <= found[[1, 2], 0].min() + 1e-9
+    assert found[0, 1] <= found[3, 1]
 
 
 def test_blank_map():
