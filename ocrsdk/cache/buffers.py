@@ -12,6 +12,8 @@ _STEP = 2**20
 class Buffers:
     """Memory for values that are read one after another: megabytes fresh from the system cost more in page faults than the read.
 
+    For one thread at a time: whoever takes from it holds a lock.
+
     Args:
         most: At most so many are kept; one that is too small gives way to a larger one.
     """

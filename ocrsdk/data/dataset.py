@@ -103,8 +103,8 @@ class EvalDataset(Dataset[Sample]):
         height, width = (int(side) for side in arrays["size"])
         maps = None
         if (spec := self.targets) is not None:
-            recipe["targets"] = asdict(spec)
-            maps = TargetMaps(**self.source.maps(annotation, preparation, recipe, made, lambda: draw_maps(arrays, spec)))
+            of_maps = recipe | {"targets": asdict(spec)}
+            maps = TargetMaps(**self.source.maps(annotation, preparation, of_maps, made, lambda: draw_maps(arrays, spec)))
         return Sample(arrays["image"], _polygons(arrays), arrays["ignore"], arrays["matrix"], annotation, (height, width), maps)
 
     def make(self, annotation: Annotation, page: Page) -> dict[str, NDArray[Any]]:

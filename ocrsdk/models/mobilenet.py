@@ -6,13 +6,9 @@ depthwise inverted residuals (Sandler et al. 2018) in the late, small ones.
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor, nn
 
-from ocrsdk.models import layers
-
-conv_bn_relu = partial(layers.conv_bn_relu, eps=layers.LIGHT_EPS)
+from ocrsdk.models.layers import light_conv_bn_relu
 
 
 class FusedResidual(nn.Module):
@@ -21,7 +17,9 @@ class FusedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int = 1) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        self.body = nn.Sequential(conv_bn_relu(in_channels, hidden, 3, stride), conv_bn_relu(hidden, out_channels, 1, relu=False))
+        self.body = nn.Sequential(
+            light_conv_bn_relu(in_channels, hidden, 3, stride), light_conv_bn_relu(hidden, out_channels, 1, relu=False)
+        )
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,9 +35,9 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = in_channels * expansion
         self.body = nn.Sequential(
-            conv_bn_relu(in_channels, hidden, 1),
-            conv_bn_relu(hidden, hidden, kernel, stride, groups=hidden),
-            conv_bn_relu(hidden, out_channels, 1, relu=False),
+            light_conv_bn_relu(in_channels, hidden, 1),
+            light_conv_bn_relu(hidden, hidden, kernel, stride, groups=hidden),
+            light_conv_bn_relu(hidden, out_channels, 1, relu=False),
         )
         self.residual = stride == 1 and in_channels == out_channels
 
@@ -57,7 +55,7 @@ class MobileNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         c1, c2, c3, c4 = self.channels
-        self.stem = conv_bn_relu(3, 16, 3, 2)
+        self.stem = light_conv_bn_relu(3, 16, 3, 2)
         self.stage1 = nn.Sequential(FusedResidual(16, c1, 2, 2), FusedResidual(c1, c1, 2))
         self.stage2 = nn.Sequential(FusedResidual(c1, c2, 2, 2), FusedResidual(c2, c2, 2))
         self.stage3 = nn.Sequential(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ocrsdk.models.layers import LIGHT_EPS, conv_bn_relu
+from ocrsdk.models.layers import conv_bn_relu, light_conv_bn_relu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +117,7 @@ class ShuffleHead(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = channels // 2
-        self.body = nn.Sequential(conv_bn_relu(channels, inner, 3, eps=LIGHT_EPS), nn.Conv2d(inner, 2 * 16, 1), nn.PixelShuffle(4))
+        self.body = nn.Sequential(light_conv_bn_relu(channels, inner, 3), nn.Conv2d(inner, 2 * 16, 1), nn.PixelShuffle(4))
 
     def initialise(self) -> None:
         """As ``DBHead``."""

@@ -78,14 +78,13 @@ class PostProcessor:
         found = [cv2.minAreaRect(contour) for contour in contours if len(contour) >= 3]
         rectangles = np.array([(*centre, *sides, angle) for centre, sides, angle in found], dtype=np.float64).reshape(-1, 5)
         sides = rectangles[:, 2:4]
-        thin = sides.min(axis=1)
-        grow = sides.prod(axis=1) * self.unclip_ratio / np.maximum(sides.sum(axis=1), 1e-9)  # 2 D
-        rectangles = rectangles[(thin >= self.min_side) & (thin + grow >= self.min_side + 2)]
+        thin, grow = sides.min(axis=1), sides.prod(axis=1) * self.unclip_ratio / np.maximum(sides.sum(axis=1), 1e-9)  # grow = 2 D
+        thick = (thin >= self.min_side) & (thin + grow >= self.min_side + 2)
+        rectangles, grow = rectangles[thick], grow[thick]
         scores = _mean_inside_quads(prob_map, _corners(rectangles).astype(np.float32).astype(np.int64))
         kept = scores >= self.box_threshold
-        rectangles = rectangles[kept]
-        sides = rectangles[:, 2:4]
-        sides += (sides.prod(axis=1) * self.unclip_ratio / sides.sum(axis=1))[:, None]
+        rectangles, grow = rectangles[kept], grow[kept]
+        rectangles[:, 2:4] += grow[:, None]
         return _corners(rectangles), scores[kept].tolist()
 
     def _polygons(self, prob_map: NDArray[np.float32], contours: Any) -> tuple[Any, list[float]]:
