@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.store import SampleCache
-from ocrsdk.cache_control import CacheBench, CodecCost
+from ocrsdk.cache_reports import CacheBench, CodecCost
 from ocrsdk.data.dataset import EvalDataset, draw_maps
 from ocrsdk.data.encoding import check_codec, decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocrsdk.cache.base import VersionInfo
-    from ocrsdk.cache_control import CacheControl, CacheHealth, CacheStatus
+    from ocrsdk.cache_control import CacheControl
+    from ocrsdk.cache_reports import CacheHealth, CacheStatus
 
 app = typer.Typer(
     no_args_is_help=True,
