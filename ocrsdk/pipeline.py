@@ -54,6 +54,7 @@ def _check_resume(parts: RunParts, begun: _Begun, folder: Path, allow_precision_
     for what, before, now in (
         ("data.batch_size", passport["settings"]["data"]["batch_size"], settings.data.batch_size),
         ("trainer.accumulate", passport["settings"]["trainer"]["accumulate"], settings.trainer.accumulate),
+        ("optimizer.name", passport["settings"]["optimizer"]["name"], settings.optimizer.name),
         ("the number of training pages", passport["train_pages"], len(parts.datamodule.train)),
     ):
         if before != now:

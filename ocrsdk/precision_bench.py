@@ -112,7 +112,7 @@ def measure(cell: Cell) -> Measured:
     truth = (torch.rand(cell.batch, 1, *side) > 0.8).float()
     maps = TargetMaps(*(m.to(cell.device) for m in (truth, torch.ones_like(truth), torch.rand_like(truth) * 0.4 + 0.3, truth)))
     image = image.to(cell.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
     scaler = getattr(plugin, "scaler", None) or torch.amp.GradScaler(cell.device, enabled=False)
 
     def step() -> float:

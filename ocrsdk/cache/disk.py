@@ -174,8 +174,7 @@ class DiskCache(CacheBackend):
                     self._reopen_if_removed(now=True)
                     if self._index is None:
                         return None  # the version was removed
-                    rows = index.execute("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,))
-                    if rows and str(rows[0][0]) in str(error):
+                    if any(str(filename) in str(error) for filename in index.files_of(key)):
                         raise
                     # Else another process removed or replaced the entry between the row and the file: look again.
                 else:
@@ -276,9 +275,9 @@ class DiskCache(CacheBackend):
                         unpack(key, value)
                     return
                 except CacheEntryError:
-                    rows = index.execute("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,))
-                    index.execute("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
-            for (filename,) in rows:
+                    filenames = index.files_of(key)
+                    index.execute("DELETE FROM Cache WHERE key = ? AND raw = ?", index.disk.put(key))
+            for filename in filenames:
                 with contextlib.suppress(OSError, CacheEntryError):
                     folder.mkdir(mode=0o700, exist_ok=True)
                     if filename is not None and len(os.listdir(folder)) < _QUARANTINE_LIMIT:  # noqa: PTH208

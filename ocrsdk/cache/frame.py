@@ -22,7 +22,7 @@ import xxhash
 
 from ocrsdk.errors import CacheEntryError
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the on-disk layout: frames, folders, index. Another number lives in other folders."""
 MAX_BODY = 2**31 - 1
 """Largest value in bytes."""

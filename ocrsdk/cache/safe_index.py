@@ -75,17 +75,17 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]
     written: str | None = None
     """The file of the last ``store``, until its row is committed."""
 
-    def put(self, key: object) -> tuple[str, bool]:
-        """Key to column; only 64 hex digits are keys."""
+    def put(self, key: object) -> tuple[bytes, bool]:
+        """Key to column; only 64 hex digits are keys. As 32 bytes, twice as many fit in a page of the index."""
         if not (isinstance(key, str) and KEY.fullmatch(key)):
             raise ValueError(f"{key!r} is no cache key; expected 64 hex digits")
-        return key, True
+        return bytes.fromhex(key), True
 
     def get(self, key: object, raw: object) -> str:
         """Column to key; anything that ``put`` does not give is refused."""
-        if raw != 1 or not (isinstance(key, str) and KEY.fullmatch(key)):
+        if raw != 1 or not (isinstance(key, bytes) and len(key) == 32):
             raise CacheEntryError(f"refused a key that no ocrsdk wrote: {str(key)[:40]!r} (raw={raw!r})")
-        return key
+        return key.hex()
 
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, bytes | None]:
         """Value to (size, mode, file name, inline value); a large value is in its file when this returns."""
@@ -248,6 +248,10 @@ class SafeIndex(diskcache.Cache):  # type: ignore[misc]
         if not all(isinstance(rows.get(name), int) for name in ("count", "size")):
             raise sqlite3.DatabaseError("the counters in the index are damaged")
         return pages * page_size + rows["size"], rows["count"]
+
+    def files_of(self, key: str) -> list[object]:
+        """What the rows of ``key``, one or none, say of the value's file: its name, or None for a value in the index."""
+        return [row[0] for row in self.execute("SELECT filename FROM Cache WHERE key = ? AND raw = ?", self.disk.put(key))]
 
     def execute(self, statement: str, arguments: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows."""

@@ -1,6 +1,6 @@
 """Counters: exact, per process, without a transaction.
 
-Each process writes its own counters into one small file, in place, after every event; readers sum the files. A killed process
+Each process has one small file and writes a counter into it, in place, whenever it changes; readers sum the files. A killed process
 loses nothing that it has counted.
 """
 
@@ -91,6 +91,7 @@ class Counts:
 
 _NAMES = tuple(f.name for f in fields(Counts))
 _RECORD = struct.Struct(f"<4s4x{len(_NAMES)}Q")
+_OFFSETS = {name: 8 + 8 * i for i, name in enumerate(_NAMES)}
 
 
 class Counter:
@@ -113,13 +114,10 @@ class Counter:
         """One more of ``name``, a field of ``Counts``."""
         if self._pid != os.getpid():
             self._open()
-        setattr(self.own, name, getattr(self.own, name) + 1)
+        count = getattr(self.own, name) + 1
+        setattr(self.own, name, count)
         if self._fd >= 0:
-            try:
-                os.pwrite(self._fd, _RECORD.pack(_MAGIC, *(getattr(self.own, n) for n in _NAMES)), 0)
-            except OSError:  # a full disk must not cost more than the count
-                os.close(self._fd)
-                self._fd = -1
+            self._write(count.to_bytes(8, "little"), _OFFSETS[name])
 
     def _open(self) -> None:
         self._pid, self.own, self._fd = os.getpid(), Counts(), -1
@@ -129,6 +127,14 @@ class Counter:
             folder = self.folder / self.session
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(folder / f"{self._pid}-{time.time_ns()}.count", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            self._write(_RECORD.pack(_MAGIC, *[0] * len(_NAMES)), 0)
+
+    def _write(self, data: bytes, offset: int) -> None:
+        try:
+            os.pwrite(self._fd, data, offset)
+        except OSError:  # a full disk must not cost more than the count
+            os.close(self._fd)
+            self._fd = -1
 
     def total(self) -> Counts:
         """The sum over all processes of this session."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any, Literal
 
+from ocrsdk.cache.frame import SCHEMA
 from ocrsdk.version import __version__
 
 Codec = Literal["none", "lz4", "zstd"]
@@ -65,7 +66,7 @@ def sample_manifest(
         "train": asdict(train),
         "val": asdict(val),
         "policy": policy,
-        "encoding": {"format": 1, "codec": codec},
+        "encoding": {"schema": SCHEMA, "format": 1, "codec": codec},
         "code": {"ocrsdk": __version__, "opencv": opencv_version(), **plugins},
     }
     if policy in ("sample", "maps"):

@@ -83,8 +83,8 @@ def draw_targets(
         _fill(thresh_mask, grown, 1)
         x0, y0, x1, y1 = 0, 0, width - 1, height - 1
         if spec.distance == "db":
-            (gx0, gy0), (gx1, gy1) = grown.min(axis=0), grown.max(axis=0)
-            x0, y0, x1, y1 = max(x0, gx0), max(y0, gy0), min(x1, gx1), min(y1, gy1)
+            x, y, w, h = cv2.boundingRect(grown)
+            x0, y0, x1, y1 = max(x0, x), max(y0, y), min(x1, x + w - 1), min(y1, y + h - 1)
         _draw_band(nearness, polygon, distance, x0, y0, x1, y1, spec.distance == "db")
     _finish(nearness, spec.thresh_min, spec.thresh_max)
     return TargetMaps(prob_map, prob_mask, nearness, thresh_mask)

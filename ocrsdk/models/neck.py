@@ -87,6 +87,11 @@ class DBHead(nn.Module):
         super().__init__()
         self.prob, self.thresh = self._branch(channels), self._branch(channels)
 
+    @property
+    def last(self) -> list[nn.Module]:
+        """The layers whose results are logits."""
+        return [self.prob[-1], self.thresh[-1]]
+
     def initialise(self) -> None:
         """See ``_start_small``; called after every layer has its usual weights."""
         _start_small(self.prob[-1], 1)  # type: ignore[arg-type]
@@ -116,8 +121,13 @@ class ShuffleHead(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        inner = channels // 2
+        inner = 32  # a CPU with AVX512 computes 16 channels at a time
         self.body = nn.Sequential(light_conv_bn_relu(channels, inner, 3), nn.Conv2d(inner, 2 * 16, 1), nn.PixelShuffle(4))
+
+    @property
+    def last(self) -> list[nn.Module]:
+        """As ``DBHead``."""
+        return [self.body[1]]
 
     def initialise(self) -> None:
         """As ``DBHead``."""

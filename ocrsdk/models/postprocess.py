@@ -30,11 +30,11 @@ _CLIPPER_SCALE = 64
 class PostProcessor:
     """Turns probability maps into detections."""
 
-    threshold: float = 0.3
+    threshold: float = 0.4
     """A pixel is text above this probability."""
-    box_threshold: float = 0.5
+    box_threshold: float = 0.55
     """Regions with a lower mean probability are dropped."""
-    unclip_ratio: float = 1.25
+    unclip_ratio: float = 1.45
     """How far regions are grown back; the counterpart of the targets' shrink."""
     min_side: float = 3.0
     """Regions thinner than this many pixels of the map are dropped; after growing, 2 pixels more."""

@@ -161,7 +161,7 @@ class DetectionModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer, and a schedule over the share of the run that is over."""
-        optimizer = build_optimizer(self.model, self.optimizer)
+        optimizer = build_optimizer(self.model, self.optimizer, self.model.head.last)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: lr_factor(self.progress(), self.optimizer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.frame import SCHEMA
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache.versioning import EntryKey, fingerprint
 from ocrsdk.testing.cache import value
@@ -23,7 +24,7 @@ def make(folder: Path, budget: int = 10**9, **options: object) -> DiskCache:
 
 
 def place(cache: DiskCache) -> Path:
-    return cache.location.folder / "diskcache" / "v1" / VERSION
+    return cache.location.folder / "diskcache" / f"v{SCHEMA}" / VERSION
 
 
 def entry(i: int) -> EntryKey:
@@ -37,15 +38,20 @@ def filled(cache: DiskCache, count: int = 4, size: int = 50_000) -> SampleCache:
     return samples
 
 
+def row_key(i: int) -> bytes:
+    """What stands in the index for the key of ``entry(i)``."""
+    return bytes.fromhex(entry(i).digest)
+
+
 def value_file(cache: DiskCache, i: int) -> Path:
     with sqlite3.connect(place(cache) / "cache.db") as db:
-        (name,) = db.execute("SELECT filename FROM Cache WHERE key = ?", (entry(i).digest,)).fetchone()
+        (name,) = db.execute("SELECT filename FROM Cache WHERE key = ?", (row_key(i),)).fetchone()
     return place(cache) / name
 
 
 def rows(cache: DiskCache, statement: str, *arguments: object) -> None:
     with sqlite3.connect(place(cache) / "cache.db") as db:
-        db.execute(statement, arguments)
+        assert db.execute(statement, arguments).rowcount != 0
 
 
 _PRELUDE = """

@@ -17,7 +17,7 @@ import pytest
 from ocrsdk.cache import frame
 from ocrsdk.cache.base import Severity
 from ocrsdk.cache.disk import DiskCache
-from ocrsdk.cache.frame import HEADER_SIZE
+from ocrsdk.cache.frame import HEADER_SIZE, SCHEMA
 from ocrsdk.errors import CacheEntryError, CacheError, CacheStoreError
 from ocrsdk.testing.cache import key, value
 from tests.cache.stores import VERSION, filled, make, place, run_script, script_command, value_file
@@ -98,7 +98,7 @@ def test_f27_after_a_power_cut_no_byte_is_wrong(tmp_path: Path):
             if line == "150\n":
                 process.send_signal(signal.SIGSTOP)
                 break
-        (index,) = mounts[0].glob("c/diskcache/v1/*/cache.db-wal")
+        (index,) = mounts[0].glob(f"c/diskcache/v{SCHEMA}/*/cache.db-wal")
         with index.open("rb") as file:  # the system may write what it holds in any order: here, the index first
             os.fsync(file.fileno())
         shutil.copy(image, copy)
@@ -153,7 +153,7 @@ def test_f28_repair_beside_two_writers_loses_nothing(tmp_path: Path):
 
 
 def test_f29_folders_that_are_not_ours_and_files_that_are_not_ours(disk: DiskCache, tmp_path: Path):
-    foreign = tmp_path / "d" / "diskcache" / "v1" / VERSION
+    foreign = tmp_path / "d" / "diskcache" / f"v{SCHEMA}" / VERSION
     (foreign / "images").mkdir(parents=True)
     (foreign / "images" / "img_1.jpg").write_text("mine")
     stranger = make(tmp_path / "d")

@@ -113,7 +113,7 @@ def test_f13_a_newer_schema_is_left_untouched(disk: DiskCache):
     filled(disk)
     disk.close()
     marker = place(disk) / "version.json"
-    text = marker.read_text().replace('"schema": 1', '"schema": 9')
+    text = marker.read_text().replace(f'"schema": {frame.SCHEMA}', '"schema": 9')
     marker.write_text(text)
     with pytest.raises(CacheStoreError, match="schema 9 is newer.*untouched"):
         make(disk.location.folder).prepare()

@@ -13,7 +13,7 @@ from ocrsdk.cache.disk import DiskCache
 from ocrsdk.cache.store import Outcome
 from ocrsdk.errors import CacheEntryError
 from ocrsdk.testing.cache import key, value
-from tests.cache.stores import entry, filled, place, rows, value_file
+from tests.cache.stores import entry, filled, place, row_key, rows, value_file
 
 
 def flip(data: bytearray) -> None:
@@ -68,7 +68,7 @@ def test_f3_a_missing_value_file_is_lost_not_a_miss(disk: DiskCache):
 def test_f4_a_row_that_names_the_file_of_another_key(disk: DiskCache):
     samples = filled(disk)
     name = value_file(disk, 0).relative_to(place(disk)).as_posix()
-    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, entry(1).digest)
+    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, row_key(1))
     found = samples.get(entry(1))
     assert (found.outcome, found.reason) == (Outcome.CORRUPT, "the value of another key")
 
@@ -86,16 +86,17 @@ def test_f5_f6_pickles_are_refused_and_never_run(disk: DiskCache, tmp_path: Path
 
     samples = filled(disk)
     bomb = pickle.dumps(Evil(tmp_path / "pwned"))
-    rows(disk, "UPDATE Cache SET mode = 4, value = ?, filename = NULL WHERE key = ?", bomb, entry(0).digest)
+    rows(disk, "UPDATE Cache SET mode = 4, value = ?, filename = NULL WHERE key = ?", bomb, row_key(0))
     value_file(disk, 1).write_bytes(bomb)
-    rows(disk, "UPDATE Cache SET mode = 4 WHERE key = ?", entry(1).digest)
-    rows(disk, "INSERT INTO Cache(key, raw, mode, value) VALUES (?, 0, 1, ?)", bomb, b"x")
+    rows(disk, "UPDATE Cache SET mode = 4 WHERE key = ?", row_key(1))
+    for column, raw in ((bomb, 0), (entry(7).digest, 1), (row_key(7)[:31], 1)):
+        rows(disk, "INSERT INTO Cache(key, raw, mode, value) VALUES (?, ?, 1, ?)", column, raw, b"x")
     with pytest.raises(CacheEntryError, match="refused a value of mode 4"):
         disk.get(entry(0).digest)
     with pytest.raises(CacheEntryError, match="refused a key"):
         list(disk)
     assert samples.get(entry(1)).outcome is Outcome.CORRUPT
-    assert any("rows that no ocrsdk wrote" in f.what for f in disk.health())
+    assert any("4 rows that no ocrsdk wrote" in f.what for f in disk.health())
     disk.health(fix=True)
     assert disk.health() == []
     assert len(list(disk)) == 6  # four notes, two values
@@ -107,15 +108,15 @@ def test_f7_files_outside_are_neither_read_nor_deleted(disk: DiskCache, tmp_path
     samples = filled(disk)
     outside = tmp_path / "outside.val"
     outside.write_text("mine")
-    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, entry(0).digest)
+    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, row_key(0))
     with pytest.raises(CacheEntryError, match="refused a file name"):
         disk.get(entry(0).digest)
     assert samples.get(entry(0)).outcome is Outcome.CORRUPT
-    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, entry(1).digest)
+    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, row_key(1))
     assert disk.delete(entry(1).digest)
-    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, entry(2).digest)
+    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, row_key(2))
     assert disk.set(entry(2).digest, bytes(50_000))
-    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, entry(3).digest)
+    rows(disk, "UPDATE Cache SET filename = ? WHERE key = ?", name, row_key(3))
     disk.health(fix=True)
     assert disk.get(entry(3).digest) is None
     assert outside.read_text() == "mine"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ocrsdk.models.postprocess import PostProcessor, _corners, _mean_inside_quads
 from tests.conftest import GOLDEN, ragged
 
-PAPER = {"box_threshold": 0.6, "unclip_ratio": 1.5}
+PAPER = {"threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
 MAPS = sorted(p.stem for p in (GOLDEN / "postprocess").glob("*.npz"))
 
 
@@ -56,7 +56,7 @@ def test_polygons_are_near_the_original(name: str, ratio: float):
     golden = load(name)
     key = f"{ratio * 10:.0f}"
     expected = ragged(golden[f"polygon_points_{key}"], golden[f"polygon_offsets_{key}"])
-    found = PostProcessor(shape="polygon", box_threshold=0.6, unclip_ratio=ratio)(golden["prob_map"].astype(np.float32))
+    found = PostProcessor(shape="polygon", **PAPER | {"unclip_ratio": ratio})(golden["prob_map"].astype(np.float32))
     assert len(found) == len(expected)
     if expected:
         ious = best_ious([d.polygon for d in found], expected)

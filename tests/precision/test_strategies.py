@@ -218,8 +218,8 @@ def test_f43_one_infinite_batch_is_one_update_left_out(tmp_path: Path):
     assert scheduled == [1, 1, 2, 3]
     assert (trainer.global_step, module.skipped_steps, module.skip_rate) == (3, 1, 0.25)
     assert trainer.precision_plugin.scale == 2.0**11
-    state = next(iter(trainer.optimizers[0].state.values()))
-    assert int(state["step"]) == 3
+    counts = {int(state["step"]) for state in trainer.optimizers[0].state.values() if "step" in state}
+    assert counts == {3}
 
 
 def test_too_many_updates_left_out_stop_the_run_and_name_the_module(tmp_path: Path):

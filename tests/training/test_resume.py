@@ -93,6 +93,9 @@ def test_resuming_a_finished_run(tmp_path: Path, synth_pages: Path):
     other = settings(None).model_copy(update={"model": Settings(model={"backbone": "resnet18"}).model})
     with pytest.raises(CheckpointError, match=r"a checkpoint of .*mobilenet.*, but the settings ask for .*resnet18"):
         Pipeline(other).fit(synth_pages, resume=tmp_path / "run")
+    other = settings(None, epochs=3).model_copy(update={"optimizer": Settings(optimizer={"name": "adamw"}).optimizer})
+    with pytest.raises(CheckpointError, match=r"optimizer\.name was muon and is adamw"):
+        Pipeline(other).fit(synth_pages, resume=tmp_path / "run")
     with pytest.raises(CheckpointError, match="no such run folder"):
         Pipeline(settings(None)).fit(synth_pages, resume=tmp_path / "none")
 
