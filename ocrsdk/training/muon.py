@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim.adamw import adamw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor
 
@@ -46,7 +47,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if group["orthogonal"]:
-                self._muon(parameters, group)
+                with _one_thread():
+                    self._muon(parameters, group)
             else:
                 self._adamw(parameters, group)
         return loss
@@ -87,6 +89,17 @@ class Muon(torch.optim.Optimizer):
             eps=_EPS,
             maximize=False,
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Hundreds of small products follow one another, and threads that share their cores with loaders wait at the end of each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
