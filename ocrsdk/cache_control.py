@@ -87,6 +87,10 @@ class CacheControl:
             except CacheError as error:
                 findings.append(Finding(Severity.ERROR, str(error)))
         for info in versions:
+            if info.outdated:
+                remedy = f"ocrsdk cache clear --version {info.version}"
+                findings.append(Finding(Severity.NOTE, f"version {info.version} {info.problem}", remedy))
+                continue
             with closing(self._at(info)) as here:
                 found = here.health(fix)
                 findings += found
@@ -106,7 +110,7 @@ class CacheControl:
         state: State = "healthy"
         if any(f.severity is Severity.ERROR for f in open_findings):
             state = "broken"
-        elif not versions:
+        elif all(info.outdated for info in versions):
             state = "absent"
             if not backend.enabled:
                 findings += backend.health()

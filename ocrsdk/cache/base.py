@@ -90,6 +90,8 @@ class VersionInfo:
     """Why it cannot be read, if it cannot."""
     damaged: bool = False
     """True if it has to be made anew."""
+    outdated: bool = False
+    """True if it is of an older layout: it can be listed and removed, and its entries are not counted."""
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""

@@ -193,7 +193,7 @@ class VersionFolder:
 
     def _info(self, path: Path, open_version: Callable[[CacheLocation], CacheBackend]) -> VersionInfo | None:
         """What is known of a version; None if it has been removed meanwhile."""
-        used, in_use = 0.0, False
+        used, in_use, problem = 0.0, False, ""
         try:
             with Hold.alone(path) as alone:
                 in_use = not alone
@@ -201,14 +201,20 @@ class VersionFolder:
                 used = (path / MARKER).stat().st_mtime
             marker = Marker.read(path)
             here = CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget)
-            with contextlib.closing(open_version(here)) as backend:
-                usage = backend.usage()
+            if outdated := path.parent != self.path.parent:
+                problem = f"was made by an older ocrsdk (layout {path.parent.name}), and is not read any more"
+                usage = Usage(0, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
+            else:
+                with contextlib.closing(open_version(here)) as backend:
+                    usage = backend.usage()
         except (CacheError, OSError) as error:
             if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
                 return None
             damaged = isinstance(error, CacheStoreError) and not isinstance(error, CacheForeignError)
             return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error), damaged)
-        return VersionInfo(path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use)
+        return VersionInfo(
+            path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use, problem, outdated=outdated
+        )  # fmt: skip
 
     def find(self, version: str) -> Path:
         """The folder of a version beside this one.
@@ -305,9 +311,9 @@ class Hold:
 
 
 def version_folders(base: Path) -> list[Path]:
-    """The folders below ``base`` (``<cache.dir>/<backend>``) that are named like versions of this schema."""
-    parent = base / f"v{SCHEMA}"
-    return sorted(path for path in parent.iterdir() if _VERSION.fullmatch(path.name)) if parent.is_dir() else []
+    """The folders below ``base`` (``<cache.dir>/<backend>``) that are named like versions, of this schema and of older ones."""
+    schemas = [base / f"v{number}" for number in range(1, SCHEMA + 1)]
+    return sorted(path for schema in schemas if schema.is_dir() for path in schema.iterdir() if _VERSION.fullmatch(path.name))
 
 
 def remove_version_folder(folder: Path, is_ours: Callable[[str], bool]) -> None:

@@ -46,15 +46,18 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec, last: Iterable[nn.Mod
     """
     decay = _WEIGHT_DECAY[spec.name] if spec.weight_decay is None else spec.weight_decay
     trainable = [p for p in model.parameters() if p.requires_grad]
-    weights, rest = [p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+    weights = [p for p in trainable if p.ndim > 1]
+    free = {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0}
     if spec.name == "muon":
         outputs = {id(p) for layer in last for p in layer.parameters()}
         matrices = [p for p in weights if p.shape[1] > 1 and id(p) not in outputs]
         chosen = {id(p) for p in matrices}
-        groups[0]["params"] = [p for p in weights if id(p) not in chosen]
-        groups.append({"params": matrices, "weight_decay": decay, "orthogonal": True})
-        return Muon(groups, lr=spec.lr, momentum=spec.momentum)
+        others = [p for p in weights if id(p) not in chosen]
+        decayed = [
+            {"params": matrices, "weight_decay": decay, "orthogonal": True}, {"params": others, "weight_decay": decay}
+        ]  # fmt: skip
+        return Muon([*decayed, free], lr=spec.lr, momentum=spec.momentum)
+    groups = [{"params": weights, "weight_decay": decay}, free]
     if spec.name == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)

@@ -107,6 +107,24 @@ def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: 
     assert document(cli, "health", env=home, rc=1)["state"] == "absent"
 
 
+def test_a_version_of_an_older_layout_is_told_and_cleared(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
+    document(cli, "warm", synth_pages, *SMALL, env=home)
+    (here,) = (tmp_path / "cache" / "diskcache").glob("v*/*")
+    old = here.parent.rename(here.parents[1] / "v1") / here.name
+    marker = json.loads((old / "version.json").read_text())
+    (old / "version.json").write_text(json.dumps(marker | {"schema": 1}))
+    (version,) = document(cli, "status", env=home)["versions"]
+    assert version["stale_because"] == ["was made by an older ocrsdk (layout v1), and is not read any more"]
+    assert version["usage"]["bytes"] > 8 * 96 * 96
+    absent = document(cli, "health", env=home, rc=1)
+    assert (absent["state"], absent["entries"], absent["findings"][0]["severity"]) == ("absent", 0, "note")
+    assert document(cli, "warm", synth_pages, env=home)["writes"] == 8
+    assert document(cli, "health", env=home)["state"] == "healthy"
+    assert cli("cache", "clear", "--stale", "-y", env=home).returncode == 0
+    assert not old.exists()
+    assert len(document(cli, "status", env=home)["versions"]) == 1
+
+
 def test_damage_is_found_repaired_and_validated(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
     cli("cache", "warm", synth_pages, *SMALL, "--set", "cache.options.inline_bytes=0", env=home)
     options = (*SMALL, "--set", "cache.options.inline_bytes=0")

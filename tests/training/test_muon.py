@@ -34,6 +34,15 @@ def test_float32_is_enough(size: float):
     assert size > 0 or not update.any()
 
 
+def test_products_may_be_rounded():
+    torch.manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(64, 300), full_matrices=False)
+    matrix = u @ torch.diag(torch.logspace(0, -6, 64)) @ v
+    values = torch.linalg.svdvals(orthogonal(matrix.bfloat16()).float())
+    assert values.isfinite().all()
+    assert values.max() < 1.4
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has a Muon of its own from 2.9 on")
 def test_matrices_go_as_with_pytorchs_own():
     torch.manual_seed(0)
