@@ -190,6 +190,7 @@ class Pipeline:
 
     def _train(self, parts: RunParts, folder: Path, begun: _Begun | None) -> FitResult:
         from ocrsdk.loggers.base import RunInfo
+        from ocrsdk.training.device import keep_freed_memory
         from ocrsdk.training.loader_errors import end_loaders, loader_error
         from ocrsdk.training.trainer import build_trainer
 
@@ -197,6 +198,7 @@ class Pipeline:
         run_id = begun.passport["run_id"] if begun is not None else uuid.uuid4().hex[:8]
         module.passport["run_id"] = run_id
         environment = _environment(parts)
+        keep_freed_memory()
         prepare_cache(parts.cache)
         info = RunInfo(folder, settings.name, settings.model_dump(mode="json"), begun is not None, run_id, environment)
         logger = build_loggers(parts.loggers, info, begun.loggers if begun is not None else {})

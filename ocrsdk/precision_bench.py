@@ -1,6 +1,7 @@
 """``ocrsdk bench precision``: speed and memory of training steps, for each strategy, model and image size.
 
-Every figure is taken in a process of its own, so that peak memory belongs to it alone; this module is that process's program.
+Every cell is measured in a process of its own, so that peak memory belongs to it alone; this module is that process's program.
+On a CPU, whose speed moves from second to second, the processes that are compared make their steps by turns.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ocrsdk.errors import OcrsdkError, TrainingError
+from ocrsdk.logs import configure
 from ocrsdk.settings_sources import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,6 @@ class Cell:
     """Side of the square images in pixels."""
     batch: int
     device: str
-    steps: int
     tf32: bool = False
     """Let a GPU round fp32 products to TF32."""
     options: dict[str, Any] | None = None
@@ -44,59 +46,122 @@ class Measured:
     """What a cell gave."""
 
     cell: Cell
-    images_per_second: float
-    """Median step: forward, loss, backward, update; no loading."""
+    step_seconds: tuple[float, ...]
+    """Of forward, loss, backward and update; no loading."""
+    first_loss: float
+    """Comparable between strategies: same weights, same batch."""
     peak_memory_bytes: int
     """Allocated on a GPU; else resident, less what the process had before the model was made."""
     gemm_share: float
     """Floating-point operations a second over those of a large matrix product in the same format, 0 to 1."""
-    first_loss: float
-    """Comparable between strategies: same weights, same batch."""
     device: str
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the median step."""
+        return self.cell.batch / statistics.median(self.step_seconds)
+
+    def ratio_to(self, other: Measured) -> float:
+        """How many times as fast: the median over the steps that were made one after the other."""
+        return statistics.median(theirs / own for theirs, own in zip(other.step_seconds, self.step_seconds, strict=True))
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready form."""
+        return {**asdict(self), "images_per_second": self.images_per_second}
 
 
 def cells(
-    strategies: Sequence[str], backbones: Sequence[str], sizes: Sequence[int], batch: int, device: str, steps: int,
+    strategies: Mapping[str, dict[str, Any]], backbones: Sequence[str], sizes: Sequence[int], batch: int, device: str,
     threads: int | None = None,
-) -> list[Cell]:  # fmt: skip
-    """Every combination; on a GPU, fp32 also with TF32."""
-    found = []
+) -> list[list[Cell]]:  # fmt: skip
+    """Every combination; the cells of one list are measured by turns.
+
+    Args:
+        strategies: Name to options.
+        backbones: Names.
+        sizes: Sides of the images in pixels.
+        batch: Images in a step.
+        device: ``cpu`` or ``cuda``. On a GPU, whose memory might not hold several, each cell is alone, and fp32 is measured with
+            TF32, too.
+        threads: CPU threads; all if None.
+    """
+    groups = []
     for backbone in backbones:
         for size in sizes:
-            for strategy in strategies:
-                found.append(Cell(strategy, backbone, size, batch, device, steps, threads=threads))
+            group = []
+            for strategy, options in strategies.items():
+                group.append(Cell(strategy, backbone, size, batch, device, options=options, threads=threads))
                 if device == "cuda" and strategy == "fp32":
-                    found.append(Cell(strategy, backbone, size, batch, device, steps, tf32=True, threads=threads))
-    return found
+                    group.append(replace(group[-1], tf32=True))
+            groups += [[cell] for cell in group] if device == "cuda" else [group]
+    return groups
 
 
-def run(cell: Cell) -> Measured:
-    """Measure in a new process.
+def run(group: Sequence[Cell], steps: int) -> list[Measured]:
+    """Measure each cell in a new process.
+
+    Args:
+        group: Cells that make their steps by turns.
+        steps: Of each cell, after two that are not timed.
 
     Raises:
-        OcrsdkError: The strategy refuses the device.
+        OcrsdkError: A process ended; the message is the last line that it wrote.
     """
-    command = [sys.executable, "-m", "ocrsdk.precision_bench", json.dumps(asdict(cell))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        result = json.loads(done.stdout)
-        return Measured(**{**result, "cell": Cell(**result["cell"])})
-    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    raise OcrsdkError(last.removeprefix("error: "))
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_Process.started(cell)) for cell in group]
+        losses = [process.answer() for process in processes]
+        turns = [[process.answer("step") for process in processes] for _ in range(steps)]
+        return [
+            Measured(cell, times, loss, **process.answer("end"))
+            for cell, process, loss, times in zip(group, processes, losses, zip(*turns, strict=True), strict=True)
+        ]
 
 
-def measure(cell: Cell) -> Measured:
-    """Measure in this process."""
+class _Process:
+    """The other end of ``serve``."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self._process, self._errors = process, errors
+
+    @classmethod
+    @contextmanager
+    def started(cls, cell: Cell) -> Iterator[_Process]:
+        command = [sys.executable, "-m", "ocrsdk.precision_bench", json.dumps(asdict(cell))]
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+            try:
+                yield cls(process, errors)
+            finally:
+                process.kill()
+                process.communicate()
+
+    def answer(self, command: str = "") -> Any:
+        """What it says next, after ``command`` if there is one."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if command:
+            print(command, file=self._process.stdin, flush=True)
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        code = self._process.wait()
+        self._errors.seek(0)
+        last = (self._errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
+        raise OcrsdkError(last.removeprefix("error: "))
+
+
+def serve(cell: Cell) -> Iterator[Any]:
+    """What a cell's process says: the loss of its first step, the seconds of one for each ``step`` that it reads, then the rest."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from ocrsdk.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet, DBNetConfig
     from ocrsdk.precision_choice import precision_strategy, trainer_kwargs
-    from ocrsdk.training.device import device_name, peak_memory
+    from ocrsdk.training.device import device_name, keep_freed_memory, peak_memory
     from ocrsdk.training.trainer import quiet_trainer
     from ocrsdk.types import TargetMaps
 
+    keep_freed_memory()
     if cell.threads:
         torch.set_num_threads(cell.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cell.tf32
@@ -112,7 +177,7 @@ def measure(cell: Cell) -> Measured:
     truth = (torch.rand(cell.batch, 1, *side) > 0.8).float()
     maps = TargetMaps(*(m.to(cell.device) for m in (truth, torch.ones_like(truth), torch.rand_like(truth) * 0.4 + 0.3, truth)))
     image = image.to(cell.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     scaler = getattr(plugin, "scaler", None) or torch.amp.GradScaler(cell.device, enabled=False)
 
     def step() -> float:
@@ -125,19 +190,22 @@ def measure(cell: Cell) -> Measured:
         scaler.update()
         return float(total.detach())  # waits for a GPU
 
-    first_loss = step()
+    yield step()
     step()
-    times = [_timed(step) for _ in range(cell.steps)]
+    for command in sys.stdin:
+        if command == "end\n":
+            break
+        yield _timed(step)
     peak = peak_memory(cell.device) - before
     with FlopCounterMode(display=False) as counter:
         step()
+    seconds = statistics.median(_timed(step) for _ in range(3))
     dtype = _autocast_dtype(plugin, cell.device)
     n = 1024 if cell.device == "cpu" else 8192
     a, b = (torch.randn(n, n, device=cell.device, dtype=dtype) for _ in range(2))
     gemm = statistics.median(_timed(lambda: float((a @ b)[0, 0])) for _ in range(7))
-    seconds = statistics.median(times)
     share = counter.get_total_flops() / seconds / (2 * n**3 / gemm)
-    return Measured(cell, cell.batch / seconds, peak, share, first_loss, device_name(cell.device))
+    yield {"peak_memory_bytes": peak, "gemm_share": share, "device": device_name(cell.device)}
 
 
 def _timed(function: Any) -> float:
@@ -185,7 +253,9 @@ def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "
 
 
 if __name__ == "__main__":
+    configure("warning")
     try:
-        print(json.dumps(asdict(measure(Cell(**json.loads(sys.argv[1]))))))  # noqa: T201
+        for answer in serve(Cell(**json.loads(sys.argv[1]))):
+            print(json.dumps(answer), flush=True)  # noqa: T201
     except OcrsdkError as error:
         sys.exit(f"error: {error}")

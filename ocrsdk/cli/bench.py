@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ocrsdk.cli.common import JsonOption, note, print_json, say, set_up_output, table
-from ocrsdk.errors import OcrsdkError, SettingsError
+from ocrsdk.errors import PluginError, SettingsError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure this machine. (The cache: ocrsdk cache bench)")
 
@@ -26,7 +26,7 @@ def precision(
     backbone: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeatable.  [default: mobilenet, resnet18]")] = None,
     size: Annotated[list[int] | None, typer.Option(metavar="PIXELS", help="Image side; repeatable.  [default: 320, 640]")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of which the median is taken, after two.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of which the median is taken, after two.")] = 9,
     device: Annotated[str, typer.Option(metavar="KIND", help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]")] = None,
     data: Annotated[
@@ -42,32 +42,35 @@ def precision(
     set_up_output()
     if device not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"--device {device}: expected auto, cpu or cuda")
-    from dataclasses import asdict, replace
-
+    for side in size or ():
+        if side < 32 or side % 32:
+            raise SettingsError(f"--size {side}: expected a multiple of 32; try {max(32, round(side / 32) * 32)}")
     from ocrsdk.precision_bench import Measured, cache_memory, cells, run
+    from ocrsdk.precision_choice import precision_strategy
 
     if device == "auto":
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    todo = cells(
-        strategy or ("fp32", "bf16", "fp16-safe"), backbone or ("mobilenet", "resnet18"), size or (320, 640),
-        batch, device, steps, threads,
-    )  # fmt: skip
-    measured: list[Measured] = []
+    options: dict[str, dict[str, Any]] = {}
     refused: dict[str, str] = {}
-    for number, cell in enumerate(todo, 1):
-        note(f"{number} of {len(todo)}: {cell.strategy}, {cell.backbone}, {cell.batch} x {cell.size} x {cell.size}")
+    for name in strategy or ("fp32", "bf16", "fp16-safe"):
+        options[name] = {}
         try:
-            measured.append(run(cell))
-        except OcrsdkError as error:
-            if cell.strategy != "bf16" or "emulated" not in str(error):
+            precision_strategy(name, {}, device)
+        except PluginError as error:
+            if name != "bf16" or "emulated" not in str(error):
                 raise
-            refused[cell.strategy] = str(error)
-            measured.append(run(replace(cell, options={"force": True})))
+            refused[name], options[name] = str(error), {"force": True}
+    groups = cells(options, backbone or ("mobilenet", "resnet18"), size or (320, 640), batch, device, threads)
+    measured: list[Measured] = []
+    for number, group in enumerate(groups, 1):
+        first, names = group[0], ", ".join(cell.strategy for cell in group)
+        note(f"{number} of {len(groups)}: {first.backbone}, {batch} x {first.size} x {first.size}: {names}")
+        measured += run(group, steps)
     policies = dict(cache_memory(data)) if cache else {}
     if json:
-        print_json({"steps": [asdict(m) for m in measured], "refused": refused, "cache_policies": policies})
+        print_json({"steps": [m.as_dict() for m in measured], "refused": refused, "cache_policies": policies})
         return
     rows = []
     for m in measured:
@@ -76,7 +79,7 @@ def precision(
         base = next(b for b in measured if (b.cell.backbone, b.cell.size) == (c.backbone, c.size))
         rows.append((
             c.backbone, f"{c.batch} x {c.size}", name, f"{m.images_per_second:.2f}",
-            f"{m.images_per_second / base.images_per_second:.2f}", f"{m.peak_memory_bytes / 2**20:,.0f}",
+            f"{m.ratio_to(base):.2f}", f"{m.peak_memory_bytes / 2**20:,.0f}",
             f"{m.gemm_share:.0%}", f"{m.first_loss:.4f}",
         ))  # fmt: skip
     say(f"device: {measured[0].device}")

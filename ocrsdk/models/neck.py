@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ocrsdk.models.layers import conv_bn_relu, light_conv_bn_relu
+from ocrsdk.models.layers import Upsample2x, conv_bn_relu, light_conv_bn_relu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,10 +102,10 @@ class DBHead(nn.Module):
         inner = channels // 4
         return nn.Sequential(
             conv_bn_relu(channels, inner, 3),
-            nn.ConvTranspose2d(inner, inner, 2, 2),
+            Upsample2x(inner, inner),
             nn.BatchNorm2d(inner),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(inner, 1, 2, 2),
+            Upsample2x(inner, 1),
         )
 
     def forward(self, fused: Tensor, thresh: bool) -> tuple[Tensor, Tensor | None]:

@@ -60,7 +60,7 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec, last: Iterable[nn.Mod
     groups = [{"params": weights, "weight_decay": decay}, free]
     if spec.name == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum)  # fused, it copies gradients that are channels last
 
 
 def lr_factor(progress: float, spec: OptimizerSpec) -> float:

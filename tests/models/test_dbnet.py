@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from ocrsdk.errors import CheckpointError, SettingsError
 from ocrsdk.models.dbnet import BACKBONES, DBNet, DBNetConfig
+from ocrsdk.models.layers import Upsample2x
 from ocrsdk.models.resnet import resnet18, resnet50
 
 
@@ -21,6 +23,20 @@ def test_logits_have_the_size_of_the_image(name: str, backbone: str):
     assert output.prob_logits.shape == output.thresh_logits.shape == (1, 1, 64, 96)
     assert output.prob_logits.min() < 0 or output.prob_logits.max() > 1  # logits, not probabilities
     assert model.eval()(image).thresh_logits is None
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_upsampling_is_a_transposed_convolution(memory_format: torch.memory_format):
+    torch.manual_seed(0)
+    layer = Upsample2x(6, 5).double()
+    image = torch.randn(2, 6, 7, 9, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+    direction = torch.randn(2, 5, 14, 18, dtype=torch.float64)
+    wanted = functional.conv_transpose2d(image, layer.weight, layer.bias, stride=2)
+    found = layer(image)
+    torch.testing.assert_close(found, wanted)
+    of = (image, layer.weight, layer.bias)
+    gradients = (torch.autograd.grad(result, of, direction) for result in (found, wanted))
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("cpu", ["AVX2", "AVX512"])

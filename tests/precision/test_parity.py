@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,17 +301,33 @@ def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
 
 @pytest.mark.slow
 def test_bench_of_precision(cli: CLI):
-    args = ("--backbone", "mobilenet", "--size", "64", "--strategy", "fp32", "--strategy", "bf16", "--steps", "1", "--threads", "1")
+    args = ("--backbone", "mobilenet", "--size", "64", "--steps", "2", "--threads", "1")
     result = cli("bench", "precision", *args, "--no-cache", "--json")
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    full, low = found["steps"]
-    assert (full["cell"]["strategy"], low["cell"]["strategy"]) == ("fp32", "bf16")
-    assert low["first_loss"] == pytest.approx(full["first_loss"], rel=0.02)
-    assert all(
-        step["images_per_second"] > 0 and step["peak_memory_bytes"] > 0 and step["gemm_share"] > 0 for step in found["steps"]
-    )
-    assert cli("bench", "precision", "--device", "tpu").returncode == 2
+    steps = json.loads(result.stdout)["steps"]
+    assert [step["cell"]["strategy"] for step in steps] == ["fp32", "bf16", "fp16-safe"]
+    for step in steps:
+        assert step["first_loss"] == pytest.approx(steps[0]["first_loss"], rel=0.02)
+        assert len(step["step_seconds"]) == 2
+        assert step["images_per_second"] == pytest.approx(2 / statistics.mean(step["step_seconds"]))
+        assert step["peak_memory_bytes"] > 0
+        assert step["gemm_share"] > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--device", "tpu"), "--device tpu: expected auto, cpu or cuda"),
+        (("--size", "100"), "--size 100: expected a multiple of 32; try 96"),
+        (("--strategy", "fp33"), "no precision strategy named 'fp33'"),
+        (("--backbone", "mobilnet"), "Did you mean 'mobilenet'?"),
+    ],
+)
+def test_bench_of_precision_refuses(cli: CLI, option: tuple[str, str], said: str):
+    result = cli("bench", "precision", "--no-cache", *option)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_asking_for_a_choice_as_candidate_is_refused(cli: CLI, synth_pages: Path):
