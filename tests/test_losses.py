@@ -68,6 +68,40 @@ def test_pages_without_anything_to_learn_cost_one_and_teach_nothing(name: str):
     assert prob.grad.abs().sum() == 0
 
 
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.2, 0.26])
+@pytest.mark.parametrize("arrangement", ["random", "rounded", "rising", "striped", "constant"])
+def test_the_hardest_negatives_are_kept(arrangement: str, share: float):
+    """``striped``: every seventh pixel, those of which a sample is taken, is far above the others."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=60_000)
+    logits = {
+        "random": logits,
+        "rounded": logits.round(1),
+        "rising": np.sort(logits),
+        "striped": np.where(np.arange(len(logits)) % 7 == 0, 100 + logits, logits),
+        "constant": np.full_like(logits, 0.25),
+    }[arrangement]
+    truth = rng.random(len(logits)) < share
+    seen = rng.random(len(logits)) < 0.9
+    n_positive = int((truth & seen).sum())
+    negatives = np.sort(logits[~truth & seen])[::-1]
+    hardest = negatives[: 3 * n_positive]
+    total = np.logaddexp(0, -logits[truth & seen]).sum() + np.logaddexp(0, hardest).sum()
+
+    shape = (1, 1, 300, 200)
+    prob = torch.from_numpy(logits).reshape(shape).requires_grad_()
+    maps = [torch.from_numpy(m).reshape(shape).double() for m in (truth, seen, seen, seen)]
+    bce = DBLoss(bce_weight=1, l1_weight=0, dice_weight=0)(prob, torch.zeros(shape, dtype=torch.float64), TargetMaps(*maps)).total
+    count = n_positive + len(hardest)
+    assert float(bce.detach()) * (count + 1e-6) == pytest.approx(total, rel=1e-9)
+    bce.backward()
+    gradient = prob.grad.numpy().ravel() * (count + 1e-6)
+    assert gradient[~truth & seen].sum() == pytest.approx((1 / (1 + np.exp(-hardest))).sum(), rel=1e-9)
+    assert not gradient[~truth & seen & (logits < hardest[-1])].any()
+    assert len(set(gradient[~truth & seen & (logits == hardest[-1])])) == 1  # the last places are shared
+    assert not gradient[~seen].any()
+
+
 def test_loss_leaves_autocast():
     prob, thresh, maps, _ = load("typical")
     plain = DBLoss()(prob, thresh, maps).total
