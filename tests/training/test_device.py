@@ -15,7 +15,7 @@ from ocrsdk.training.device import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(3):
+for _ in range(10):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for mebibytes in (1, 40, 64):
         torch.ones(mebibytes * 2**18)
@@ -30,4 +30,4 @@ def test_freed_memory_is_taken_again():
         return int(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True).stdout)
 
     assert faults("leave") > 20
-    assert faults("keep") < 10
+    assert faults("keep") < 10  # the first rounds find places for all blocks
