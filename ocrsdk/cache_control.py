@@ -88,8 +88,7 @@ class CacheControl:
                 findings.append(Finding(Severity.ERROR, str(error)))
         for info in versions:
             if info.outdated:
-                remedy = f"ocrsdk cache clear --version {info.version}"
-                findings.append(Finding(Severity.NOTE, f"version {info.version} {info.problem}", remedy))
+                findings.append(Finding(Severity.NOTE, f"version {info.version} {info.problem}", "ocrsdk cache prune"))
                 continue
             with closing(self._at(info)) as here:
                 found = here.health(fix)
@@ -314,13 +313,18 @@ class CacheControl:
             backend.remove_version(info.version)
 
     def prunable(self) -> list[VersionInfo]:
-        """The versions that ``prune`` would remove: neither current nor open in a live process."""
+        """The versions that ``prune`` would remove: neither current nor open in a live process.
+
+        Those of an older layout, which nothing reads any more, are among them and do not count among the versions to keep.
+        """
         backend = self._open().backend
         given = self.settings.cache
         oldest = time.time() - given.max_age.total_seconds() if given.max_age is not None else 0.0
+        versions = backend.versions()
+        newest = [info.version for info in versions if not info.outdated][: given.keep_versions]
         return [
-            info for rank, info in enumerate(backend.versions())
-            if info.version != backend.location.version and not info.in_use and (rank >= given.keep_versions or info.used < oldest)
+            info for info in versions
+            if info.version != backend.location.version and not info.in_use and (info.version not in newest or info.used < oldest)
         ]  # fmt: skip
 
     def prune(self) -> list[VersionInfo]:

@@ -54,7 +54,8 @@ class DBLoss(nn.Module):
         """Losses of a batch.
 
         Args:
-            prob_logits: (B, 1, H, W) logits of the probability map, any float dtype.
+            prob_logits: (B, 1, H, W) logits of the probability map, any float dtype. If one is not finite, the total is not,
+                wherever it lies.
             thresh_logits: (B, 1, H, W) logits of the threshold map.
             targets: The maps, (B, 1, H, W) each.
         """
@@ -122,5 +123,5 @@ def _kth_largest(values: Tensor, k: int) -> tuple[Tensor, int, int]:
     rank = k - int((values > high).sum())
     if not 1 <= rank <= len(between):
         between, rank = values, k
-    found = between.kthvalue(len(between) - rank + 1).values
+    found = between.topk(rank, sorted=False).values.min()
     return found, k - rank + int((between > found).sum()), int((between == found).sum())

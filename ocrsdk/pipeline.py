@@ -157,6 +157,8 @@ class Pipeline:
     ) -> FitResult:
         """Train on ``data``; afterwards the pipeline holds the best weights.
 
+        On a CPU, this process keeps from then on the memory that it frees; see ``training.device.keep_freed_memory``.
+
         Args:
             data: Folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``; ``settings.data.root`` if None.
             resume: A run folder: continue that run in it.
@@ -198,7 +200,8 @@ class Pipeline:
         run_id = begun.passport["run_id"] if begun is not None else uuid.uuid4().hex[:8]
         module.passport["run_id"] = run_id
         environment = _environment(parts)
-        keep_freed_memory()
+        if parts.device == "cpu":
+            keep_freed_memory()
         prepare_cache(parts.cache)
         info = RunInfo(folder, settings.name, settings.model_dump(mode="json"), begun is not None, run_id, environment)
         logger = build_loggers(parts.loggers, info, begun.loggers if begun is not None else {})

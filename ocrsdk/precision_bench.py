@@ -7,12 +7,13 @@ On a CPU, whose speed moves from second to second, the processes that are compar
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -52,8 +53,10 @@ class Measured:
     """Comparable between strategies: same weights, same batch."""
     peak_memory_bytes: int
     """Allocated on a GPU; else resident, less what the process had before the model was made."""
-    gemm_share: float
-    """Floating-point operations a second over those of a large matrix product in the same format, 0 to 1."""
+    flops: int
+    """Floating-point operations of a step."""
+    gemm_flops_per_second: float
+    """Of a large matrix product in the same format."""
     device: str
 
     @property
@@ -61,13 +64,18 @@ class Measured:
         """Of the median step."""
         return self.cell.batch / statistics.median(self.step_seconds)
 
+    @property
+    def gemm_share(self) -> float:
+        """Operations a second of the median step over those of the matrix product, 0 to 1."""
+        return self.flops / statistics.median(self.step_seconds) / self.gemm_flops_per_second
+
     def ratio_to(self, other: Measured) -> float:
         """How many times as fast: the median over the steps that were made one after the other."""
         return statistics.median(theirs / own for theirs, own in zip(other.step_seconds, self.step_seconds, strict=True))
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""
-        return {**asdict(self), "images_per_second": self.images_per_second}
+        return {**asdict(self), "images_per_second": self.images_per_second, "gemm_share": self.gemm_share}
 
 
 def cells(
@@ -108,7 +116,7 @@ def run(group: Sequence[Cell], steps: int) -> list[Measured]:
         OcrsdkError: A process ended; the message is the last line that it wrote.
     """
     with ExitStack() as stack:
-        processes = [stack.enter_context(_Process.started(cell)) for cell in group]
+        processes = [stack.enter_context(MeasuringProcess.started(cell)) for cell in group]
         losses = [process.answer() for process in processes]
         turns = [[process.answer("step") for process in processes] for _ in range(steps)]
         return [
@@ -117,7 +125,7 @@ def run(group: Sequence[Cell], steps: int) -> list[Measured]:
         ]
 
 
-class _Process:
+class MeasuringProcess:
     """The other end of ``serve``."""
 
     def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
@@ -125,9 +133,10 @@ class _Process:
 
     @classmethod
     @contextmanager
-    def started(cls, cell: Cell) -> Iterator[_Process]:
+    def started(cls, cell: Cell) -> Iterator[MeasuringProcess]:
+        """A new one, which ends with the context."""
         command = [sys.executable, "-m", "ocrsdk.precision_bench", json.dumps(asdict(cell))]
-        with tempfile.TemporaryFile("w+") as errors:
+        with tempfile.TemporaryFile("w+", errors="replace") as errors:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
             try:
                 yield cls(process, errors)
@@ -140,13 +149,16 @@ class _Process:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if command:
-            print(command, file=self._process.stdin, flush=True)
+            with suppress(BrokenPipeError):  # why it ended is told below
+                print(command, file=self._process.stdin, flush=True)
         if line := self._process.stdout.readline():
             return json.loads(line)
         code = self._process.wait()
         self._errors.seek(0)
-        last = (self._errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
-        raise OcrsdkError(last.removeprefix("error: "))
+        said = self._errors.read().strip().splitlines()
+        if code < 0 or not said:
+            raise OcrsdkError(f"a measuring process ended with exit code {code}; if memory ran out: a smaller --batch or --size")
+        raise OcrsdkError(said[-1].removeprefix("error: "))
 
 
 def serve(cell: Cell) -> Iterator[Any]:
@@ -161,7 +173,8 @@ def serve(cell: Cell) -> Iterator[Any]:
     from ocrsdk.training.trainer import quiet_trainer
     from ocrsdk.types import TargetMaps
 
-    keep_freed_memory()
+    if cell.device == "cpu":
+        keep_freed_memory()
     if cell.threads:
         torch.set_num_threads(cell.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cell.tf32
@@ -190,8 +203,9 @@ def serve(cell: Cell) -> Iterator[Any]:
         scaler.update()
         return float(total.detach())  # waits for a GPU
 
-    yield step()
+    first_loss = step()
     step()
+    yield first_loss
     for command in sys.stdin:
         if command == "end\n":
             break
@@ -199,13 +213,12 @@ def serve(cell: Cell) -> Iterator[Any]:
     peak = peak_memory(cell.device) - before
     with FlopCounterMode(display=False) as counter:
         step()
-    seconds = statistics.median(_timed(step) for _ in range(3))
     dtype = _autocast_dtype(plugin, cell.device)
     n = 1024 if cell.device == "cpu" else 8192
     a, b = (torch.randn(n, n, device=cell.device, dtype=dtype) for _ in range(2))
-    gemm = statistics.median(_timed(lambda: float((a @ b)[0, 0])) for _ in range(7))
-    share = counter.get_total_flops() / seconds / (2 * n**3 / gemm)
-    yield {"peak_memory_bytes": peak, "gemm_share": share, "device": device_name(cell.device)}
+    gemm = min(_timed(lambda: float((a @ b)[0, 0])) for _ in range(7))
+    flops, rate = counter.get_total_flops(), 2 * n**3 / gemm
+    yield {"peak_memory_bytes": peak, "flops": flops, "gemm_flops_per_second": rate, "device": device_name(cell.device)}
 
 
 def _timed(function: Any) -> float:
@@ -254,8 +267,10 @@ def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "
 
 if __name__ == "__main__":
     configure("warning")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed is no answer
     try:
         for answer in serve(Cell(**json.loads(sys.argv[1]))):
-            print(json.dumps(answer), flush=True)  # noqa: T201
+            print(json.dumps(answer), file=answers, flush=True)
     except OcrsdkError as error:
         sys.exit(f"error: {error}")

@@ -102,6 +102,24 @@ def test_the_hardest_negatives_are_kept(arrangement: str, share: float):
     assert not gradient[~seen].any()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("where", ["sampled", "between samples", "ignored", "everywhere", "without text"])
+def test_bad_logits_make_a_bad_total(where: str, bad: float):
+    """A guard sees the total alone. Every seventh pixel of this map is in the sample that brackets the hardest negatives."""
+    torch.manual_seed(0)
+    prob, thresh = torch.randn(2, 1, 1, 300, 200)
+    truth, seen = (torch.rand_like(prob) < 0.1).float(), torch.ones_like(prob)
+    truth.view(-1)[:2] = 0
+    pixels = {"sampled": slice(0, 1), "between samples": slice(1, 2), "everywhere": slice(None)}.get(where, slice(0, 1))
+    prob.view(-1)[pixels] = bad
+    if where == "ignored":
+        seen.view(-1)[pixels] = 0
+    if where == "without text":
+        truth.zero_()
+    total = DBLoss()(prob, thresh, TargetMaps(truth, seen, thresh, seen)).total
+    assert not torch.isfinite(total)
+
+
 def test_loss_leaves_autocast():
     prob, thresh, maps, _ = load("typical")
     plain = DBLoss()(prob, thresh, maps).total

@@ -193,7 +193,8 @@ class VersionFolder:
 
     def _info(self, path: Path, open_version: Callable[[CacheLocation], CacheBackend]) -> VersionInfo | None:
         """What is known of a version; None if it has been removed meanwhile."""
-        used, in_use, problem = 0.0, False, ""
+        used, in_use, outdated = 0.0, False, path.parent != self.path.parent
+        problem = f"was made by an older ocrsdk (layout {path.parent.name}), and is not read any more" if outdated else ""
         try:
             with Hold.alone(path) as alone:
                 in_use = not alone
@@ -201,9 +202,8 @@ class VersionFolder:
                 used = (path / MARKER).stat().st_mtime
             marker = Marker.read(path)
             here = CacheLocation(self.location.folder, path.name, marker.manifest, marker.budget)
-            if outdated := path.parent != self.path.parent:
-                problem = f"was made by an older ocrsdk (layout {path.parent.name}), and is not read any more"
-                usage = Usage(0, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
+            if outdated:
+                usage = Usage(0, _size(path))
             else:
                 with contextlib.closing(open_version(here)) as backend:
                     usage = backend.usage()
@@ -211,7 +211,7 @@ class VersionFolder:
             if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
                 return None
             damaged = isinstance(error, CacheStoreError) and not isinstance(error, CacheForeignError)
-            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, str(error), damaged)
+            return VersionInfo(path.name, {}, Usage(0, 0), 0, 0.0, used, in_use, problem or str(error), damaged, outdated)
         return VersionInfo(
             path.name, marker.manifest, usage, marker.budget, marker.created, used, in_use, problem, outdated=outdated
         )  # fmt: skip
@@ -314,6 +314,15 @@ def version_folders(base: Path) -> list[Path]:
     """The folders below ``base`` (``<cache.dir>/<backend>``) that are named like versions, of this schema and of older ones."""
     schemas = [base / f"v{number}" for number in range(1, SCHEMA + 1)]
     return sorted(path for schema in schemas if schema.is_dir() for path in schema.iterdir() if _VERSION.fullmatch(path.name))
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in it; other processes may remove some meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def remove_version_folder(folder: Path, is_ours: Callable[[str], bool]) -> None:

@@ -43,8 +43,8 @@ class Upsample2x(nn.ConvTranspose2d):
         batch, _, height, width = x.shape
         matrix = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
         windows = functional.linear(x.permute(0, 2, 3, 1), matrix, self.bias.repeat(4))
-        windows = windows.view(batch, height, width, 2, 2, -1).transpose(2, 3)
-        return windows.reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+        windows = windows.view(batch, height, width, 2, 2, self.out_channels).transpose(2, 3)
+        return windows.reshape(batch, 2 * height, 2 * width, self.out_channels).permute(0, 3, 1, 2)
 
 
 light_conv_bn_relu = partial(conv_bn_relu, eps=1e-3)

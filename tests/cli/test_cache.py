@@ -107,7 +107,7 @@ def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: 
     assert document(cli, "health", env=home, rc=1)["state"] == "absent"
 
 
-def test_a_version_of_an_older_layout_is_told_and_cleared(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
+def test_a_version_of_an_older_layout_is_told_and_pruned(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
     document(cli, "warm", synth_pages, *SMALL, env=home)
     (here,) = (tmp_path / "cache" / "diskcache").glob("v*/*")
     old = here.parent.rename(here.parents[1] / "v1") / here.name
@@ -120,7 +120,11 @@ def test_a_version_of_an_older_layout_is_told_and_cleared(cli: CLI, home: dict[s
     assert (absent["state"], absent["entries"], absent["findings"][0]["severity"]) == ("absent", 0, "note")
     assert document(cli, "warm", synth_pages, env=home)["writes"] == 8
     assert document(cli, "health", env=home)["state"] == "healthy"
-    assert cli("cache", "clear", "--stale", "-y", env=home).returncode == 0
+    assert [v["version"] for v in document(cli, "prune", "--dry-run", env=home)["versions"]] == [old.name]
+    (old / "version.json").write_text("{")
+    assert document(cli, "health", env=home)["state"] == "healthy"
+    (old / "version.json").write_text(json.dumps(marker | {"schema": 1}))
+    assert [v["version"] for v in document(cli, "prune", env=home)["versions"]] == [old.name]
     assert not old.exists()
     assert len(document(cli, "status", env=home)["versions"]) == 1
 

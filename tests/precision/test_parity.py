@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,9 @@ from structlog.testing import capture_logs
 from ocrsdk import Settings, certificates, plugins
 from ocrsdk.assembly import check_run
 from ocrsdk.certificates import Binding, Certificate
+from ocrsdk.errors import OcrsdkError
 from ocrsdk.precision.parity import equivalence
+from ocrsdk.precision_bench import Cell, MeasuringProcess
 from ocrsdk.precision_check import ArmRun, judge, ratios
 from ocrsdk.precision_choice import binding, choose_precision
 from tests.conftest import CLI
@@ -312,6 +315,16 @@ def test_bench_of_precision(cli: CLI):
         assert step["images_per_second"] == pytest.approx(2 / statistics.mean(step["step_seconds"]))
         assert step["peak_memory_bytes"] > 0
         assert step["gemm_share"] > 0
+
+
+@pytest.mark.slow
+def test_a_measuring_process_that_is_killed_is_told():
+    with MeasuringProcess.started(Cell("fp32", "mobilenet", 64, 2, "cpu")) as measuring:
+        assert measuring.answer() > 0
+        (child,) = (p for p in psutil.Process().children() if "ocrsdk.precision_bench" in p.cmdline())
+        child.kill()
+        with pytest.raises(OcrsdkError, match="exit code -9; if memory ran out"):
+            measuring.answer("step")
 
 
 @pytest.mark.parametrize(
