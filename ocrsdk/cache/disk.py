@@ -16,16 +16,15 @@ from diskcache.core import DBNAME
 from pydantic import BaseModel, ConfigDict, Field
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
+from ocrsdk.cache.file_system import check_root, environment_error
 from ocrsdk.cache.folder import (
-    Hold,
     Marker,
     VersionFolder,
-    check_root,
-    environment_error,
     leftovers,
     remove_version_folder,
 )
 from ocrsdk.cache.frame import unpack
+from ocrsdk.cache.hold import Hold
 from ocrsdk.cache.safe_index import SafeIndex, fork_guard, is_ours
 from ocrsdk.errors import (
     CacheEntryError,

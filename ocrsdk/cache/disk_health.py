@@ -12,7 +12,8 @@ import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 
 from ocrsdk.cache.base import Finding, Severity
-from ocrsdk.cache.folder import Hold, foreign_files, leftovers
+from ocrsdk.cache.folder import foreign_files, leftovers
+from ocrsdk.cache.hold import Hold
 from ocrsdk.cache.safe_index import VALUE_FILE, is_ours
 from ocrsdk.errors import CacheEntryError
 

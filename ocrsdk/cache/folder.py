@@ -1,4 +1,4 @@
-"""Folders of versions on a local disk: markers, live processes, removal. For backends that keep files.
+"""Folders of versions on a local disk: markers, listing, removal. For backends that keep files.
 
 ::
 
@@ -16,82 +16,26 @@ import json
 import os
 import re
 import shutil
-import stat
 import time
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.cache.base import CacheLocation, Usage, VersionInfo
+from ocrsdk.cache.file_system import environment_error
 from ocrsdk.cache.frame import SCHEMA
+from ocrsdk.cache.hold import Hold
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock: every version then counts as in use
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ocrsdk.cache.base import CacheBackend
 
 MARKER = "version.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _LEFTOVER = re.compile(r"(new|[0-9a-f]{16})-[0-9a-f]{32}")
-_NETWORK = re.compile(r"nfs\d*|cifs|smb\w*|smbfs|lustre|gpfs|beegfs|ceph|afs|fuse\.(sshfs|s3fs|gcsfuse|rclone|glusterfs)")
-
-
-def check_root(root: Path) -> None:
-    """Refuse folders in which a cache can never be kept safely; creates nothing.
-
-    Raises:
-        CacheError: A file is in the way, anyone may write there, or it lies on a network file system.
-    """
-    if str(root) in ("", "."):
-        raise CacheError("cache.dir is empty; name a folder, for instance cache.dir=~/.cache/ocrsdk")
-    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise CacheError(f"{existing}: is a file, not a folder; choose another cache.dir")
-    if existing == root and root.stat().st_mode & stat.S_IWOTH:
-        raise CacheError(f"{root}: anyone may write there, and so change what training reads. Try: chmod o-w {root}")
-    kind = file_system(existing)
-    if _NETWORK.fullmatch(kind):
-        raise CacheError(
-            f"{root}: lies on a network file system ({kind}), whose locks cannot be relied on; "
-            "choose a local cache.dir, or a backend that is a server"
-        )
-
-
-def file_system(path: Path) -> str:
-    """The type of the file system that holds ``path``, e.g. ``ext4``; an empty string where it cannot be told."""
-    best, kind = "", ""
-    with contextlib.suppress(OSError):
-        real = os.path.realpath(path)
-        for line in Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines():
-            _, mount, found, *_ = line.split(" ")
-            mount = mount.replace("\\040", " ")
-            if (real == mount or real.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
-                best, kind = mount, found
-    return kind
-
-
-def environment_error(error: OSError, path: Path | str) -> CacheEnvironmentError:
-    """``error`` with the file, and what to do about it."""
-    advice = {
-        errno.ENOSPC: "the disk is full, or out of inodes; free space, or: ocrsdk cache prune",
-        errno.EDQUOT: "the disk quota is used up; free space, or: ocrsdk cache prune",
-        errno.EMFILE: "too many open files; raise the limit (ulimit -n) or use fewer workers",
-        errno.EACCES: "permission denied; check its owner and mode",
-        errno.EROFS: "the file system is read-only",
-    }.get(error.errno or 0, error.strerror or str(error))
-    if error.errno == errno.ENOSPC:
-        with contextlib.suppress(OSError):
-            where = next(p for p in Path(path).absolute().parents if p.exists())
-            if (status := os.statvfs(where)).f_files and not status.f_favail:
-                advice = "no inodes are left on this file system (there is space): remove small files, or: ocrsdk cache prune"
-    return CacheEnvironmentError(f"{path}: {advice}")
 
 
 @dataclass(frozen=True)
@@ -253,61 +197,6 @@ class VersionFolder:
         """Note that a run begins to use the version; looking at a cache is no use."""
         with contextlib.suppress(OSError):
             os.utime(self.path / MARKER)
-
-
-class Hold:
-    """A shared lock that says "a live process has this version open"; also notices when the version has been removed.
-
-    The lock is on the folder itself, so that nothing has to be written, and it goes with the process however that ends.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            self._fd = os.open(folder, os.O_RDONLY)
-        except OSError as error:
-            raise environment_error(error, folder) from error
-        deadline = time.monotonic() + 5
-        while fcntl is not None:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            except OSError:  # looked at, repaired or removed by another process
-                if time.monotonic() > deadline:
-                    os.close(self._fd)
-                    raise CacheEnvironmentError(f"{folder}: is being repaired or removed by another process") from None
-                time.sleep(0.002)
-        status = os.fstat(self._fd)
-        self._identity = (status.st_dev, status.st_ino)
-
-    def still_there(self) -> bool:
-        """False once the folder has been removed, moved or replaced."""
-        try:
-            status = os.stat(self.folder)  # noqa: PTH116 - a microsecond on every write
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
-
-    def close(self) -> None:
-        """Let go."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    @staticmethod
-    @contextlib.contextmanager
-    def alone(folder: Path) -> Iterator[bool]:
-        """True inside, if no live process has ``folder`` open; then none can open it meanwhile."""
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            alone = False
-            if fcntl is not None:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    alone = True
-            yield alone
-        finally:
-            os.close(fd)
 
 
 def version_folders(base: Path) -> list[Path]:

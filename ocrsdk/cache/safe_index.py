@@ -24,7 +24,7 @@ from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 
 from ocrsdk.cache.base import KEY
 from ocrsdk.cache.buffers import Buffers
-from ocrsdk.cache.folder import environment_error
+from ocrsdk.cache.file_system import environment_error
 from ocrsdk.cache.frame import MAX_BODY
 from ocrsdk.errors import CacheEntryError, CacheEntryLostError
 
