@@ -17,12 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.cache.file_system import check_root, environment_error
-from ocrsdk.cache.folder import (
-    Marker,
-    VersionFolder,
-    leftovers,
-    remove_version_folder,
-)
+from ocrsdk.cache.folder import Marker, VersionFolder, leftovers, remove_version_folder
 from ocrsdk.cache.frame import unpack
 from ocrsdk.cache.hold import Hold
 from ocrsdk.cache.safe_index import SafeIndex, fork_guard, is_ours
