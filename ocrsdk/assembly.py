@@ -34,6 +34,8 @@ class RunParts:
     module: DetectionModule
     datamodule: DetectionDataModule
     precision: Precision
+    accumulate: int
+    """Batches summed up in an update."""
     loggers: list[LoggerFactory]
     cache: SampleCache
     device: str
@@ -131,11 +133,17 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     )
     postprocessor = PostProcessor(**settings.postprocess.model_dump())
     passport = make_passport(config, asdict(page), asdict(postprocessor), settings.model_dump(mode="json"), precision.strategy.name)
-    passport["train_pages"] = len(checked.train.annotations)
+    accumulate = settings.trainer.accumulate or precision.strategy.accumulate
+    chosen = precision.strategy.options
+    passport |= {
+        "train_pages": len(checked.train.annotations),
+        "accumulate": accumulate,
+        "precision_options": chosen.model_dump(mode="json") if chosen is not None else {},
+    }
     optimizer = OptimizerSpec(**settings.optimizer.model_dump())
     module = DetectionModule(model, DBLoss(**settings.loss.model_dump()), postprocessor, optimizer, passport)
     reports = (checked.train.report, checked.val.report)
-    return RunParts(settings, module, datamodule, precision, loggers, cache, device, kwargs, *reports)
+    return RunParts(settings, module, datamodule, precision, accumulate, loggers, cache, device, kwargs, *reports)
 
 
 # ----------------------------------------------------------------------- loggers

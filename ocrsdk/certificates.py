@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ocrsdk.cache.versioning import differences, fingerprint
 from ocrsdk.errors import OcrsdkError
 from ocrsdk.logs import get_logger
+from ocrsdk.precision.parity import MOST_MARGIN, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,15 +21,22 @@ if TYPE_CHECKING:
 
     from ocrsdk.types import Annotation
 
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
 
 @dataclass(frozen=True)
 class Binding:
     """What a certificate holds for; any difference makes it void."""
 
+    __pydantic_config__: ClassVar = _STRICT
+
     strategy: str
     options: dict[str, Any]
     """All of the strategy's options, JSON-ready."""
-    model: dict[str, Any]
+    model: dict[str, str]
+    """Name and backbone."""
+    loss: dict[str, float]
+    """Weights and constants of the loss, which decide how large numbers become."""
     data: str
     """See ``data_fingerprint``."""
     device: str
@@ -35,7 +46,13 @@ class Binding:
 
 @dataclass(frozen=True)
 class Certificate:
-    """The outcome of a check that was passed."""
+    """The outcome of a check that was passed.
+
+    Raises:
+        ValueError: The numbers are not those of a check that was passed.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
 
     binding: Binding
     baseline: str
@@ -53,6 +70,15 @@ class Certificate:
     """Peak memory, candidate over baseline."""
     created: str
     """UTC, ISO 8601."""
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.created)
+        if not (0 < self.margin <= MOST_MARGIN and self.low <= self.difference <= self.high):
+            raise ValueError(f"no interval and margin of a check: {self.low} to {self.high}, {self.margin}")
+        if not passes(self.low, self.high, self.margin):
+            raise ValueError(f"the check was not passed: {self.low} to {self.high} points, with a margin of {self.margin}")
+        if self.seeds < 2 or self.epochs < 1 or self.speedup <= 0 or self.memory_ratio < 0:
+            raise ValueError("seeds, epochs, speedup or memory_ratio are those of no check")
 
     @property
     def strong(self) -> bool:
@@ -90,6 +116,21 @@ def save(folder: Path, certificate: Certificate) -> Path:
     return path
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse, before hours of training, a folder in which no certificate could be kept.
+
+    Raises:
+        OcrsdkError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "Permission denied"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise OcrsdkError(f"{folder}: cannot be written ({reason}); set precision.certificates to another folder")
+
+
 def revoke(folder: Path, binding: Binding) -> None:
     """Take away the certificate for ``binding``, if there is one."""
     path = _path(folder, binding)
@@ -107,12 +148,13 @@ def read_all(folder: Path) -> list[Certificate]:
     found = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if set(content) != {f.name for f in fields(Certificate)}:
-                raise ValueError("other fields than expected")
-            found.append(Certificate(**{**content, "binding": Binding(**content["binding"])}))
-        except (OSError, ValueError, TypeError) as error:
-            get_logger(__name__).warning("not a certificate", file=str(path), reason=str(error), remedy="run the check again")
+            found.append(TypeAdapter(Certificate).validate_json(path.read_bytes()))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+            get_logger(__name__).warning("not a certificate", file=str(path), reason=reason, remedy="run the check again")
+        except OSError as error:
+            get_logger(__name__).warning("not a certificate", file=str(path), reason=str(error), remedy="check its permissions")
     return sorted(found, key=lambda certificate: certificate.created, reverse=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import uuid
 import warnings
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk import run_folder
 from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems
-from ocrsdk.errors import CheckpointError, SettingsError, TrainingError
+from ocrsdk.errors import CheckpointError, NonFiniteError, SettingsError, TrainingError
 from ocrsdk.logs import bind
 from ocrsdk.precision_choice import tell_precision
 from ocrsdk.results import CheckedRun, EvaluationResult, FitResult, Plan
@@ -53,19 +54,23 @@ def _check_resume(parts: RunParts, begun: _Begun, folder: Path, allow_precision_
         )
     for what, before, now in (
         ("data.batch_size", passport["settings"]["data"]["batch_size"], settings.data.batch_size),
-        ("trainer.accumulate", passport["settings"]["trainer"]["accumulate"], settings.trainer.accumulate),
+        ("trainer.accumulate", passport["accumulate"], parts.accumulate),
         ("optimizer.name", passport["settings"]["optimizer"]["name"], settings.optimizer.name),
         ("the number of training pages", passport["train_pages"], len(parts.datamodule.train)),
     ):
         if before != now:
-            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; a run goes on with what it was begun with")
+            remedy = f". Add: --set {what}={before}" if "." in what else ""
+            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; a run goes on with what it was begun with{remedy}")
     batches = -(-len(parts.datamodule.train) // settings.data.batch_size)
-    accumulate = settings.trainer.accumulate or parts.precision.strategy.accumulate
-    most, limit = settings.trainer.epochs * -(-batches // accumulate), settings.trainer.max_time
+    most, limit = settings.trainer.epochs * -(-batches // parts.accumulate), settings.trainer.max_time
     if begun.step >= most or (limit is not None and begun.elapsed >= limit.total_seconds()):
-        raise TrainingError(
-            f"0 steps were made: {folder} is at step {begun.step} and its limits are reached. Give it more: --epochs or --max-time"
-        )
+        raise _limits_reached(folder, begun.step)
+
+
+def _limits_reached(folder: Path, step: int) -> TrainingError:
+    return TrainingError(
+        f"0 steps were made: {folder} is at step {step} and its limits are reached. Give it more: --epochs or --max-time"
+    )
 
 
 def _environment(parts: RunParts) -> dict[str, Any]:
@@ -177,10 +182,10 @@ class Pipeline:
             else:
                 folder = run_folder.choose(self.settings)
             parts = self._build(data, session=folder.resolve().name)
-            tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
             if begun is not None:
                 _check_resume(parts, begun, folder, allow_precision_change)
-            else:
+            tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
+            if begun is None:
                 run_folder.create(folder)
                 stack.enter_context(run_folder.held(folder))
             run_folder.write_settings(folder, self.settings, self._layers)
@@ -207,7 +212,7 @@ class Pipeline:
         logger = build_loggers(parts.loggers, info, begun.loggers if begun is not None else {})
         run_folder.write_start(folder, run_id, environment)
         (folder / run_folder.RESULT_FILE).unlink(missing_ok=True)
-        built = build_trainer(settings, folder, strategy, parts.trainer_kwargs, logger, parts.datamodule, parts.cache)
+        built = build_trainer(settings, folder, parts.accumulate, parts.trainer_kwargs, logger, parts.datamodule, parts.cache)
         bind(run=folder.name, rank=built.trainer.global_rank)
         trainer, checkpoint = built.trainer, begun.path if begun is not None else None
         start = time.monotonic()
@@ -228,8 +233,11 @@ class Pipeline:
         signals = built.signals
         before = begun.step if begun is not None else 0
         if module.attempted_steps == before and signals.received is None:
-            raise TrainingError(
-                f"0 steps were made: {folder} is at step {before} and its limits are reached. Give it more: --epochs or --max-time"
+            raise _limits_reached(folder, before)
+        if not trainer.global_step and signals.received is None:
+            raise NonFiniteError(
+                f"0 steps were made: all {module.skipped_steps} updates were left out, because gradients were not finite. "
+                f"To see why: ocrsdk precision probe --config {shlex.quote(str(folder / run_folder.SETTINGS_FILE))}"
             )
         best = built.checkpoints.best_path
         return FitResult(
@@ -260,7 +268,7 @@ class Pipeline:
             data: As for ``fit``.
         """
         from ocrsdk.training.device import peak_memory
-        from ocrsdk.training.trainer import OneStep, accumulated_batches, quiet_trainer
+        from ocrsdk.training.trainer import OneStep, quiet_trainer
 
         parts = self._build(data, session=None)
         tell_precision(parts.precision, None)
@@ -273,7 +281,7 @@ class Pipeline:
         parts.cache.close()
         settings, data_module = self.settings, parts.datamodule
         batches = -(-len(data_module.train) // data_module.batch_size)
-        steps_per_epoch = -(-batches // accumulated_batches(settings, strategy))
+        steps_per_epoch = -(-batches // parts.accumulate)
         return Plan(
             model=f"{settings.model.name} on {settings.model.backbone}",
             parameters=sum(p.numel() for p in parts.module.model.parameters()),

@@ -271,9 +271,21 @@ def cache_backend(name: str) -> type[CacheBackend]:
     return cast("type[CacheBackend]", installed().look_up("cache backend", name))
 
 
+_LIGHTNINGS_NAMES = {
+    "32-true": "fp32",
+    "bf16-mixed": "bf16",
+    "16-mixed": "fp16-safe, which is fp16 on a CPU as well; Lightning would train in bf16 there, and for that there is bf16",
+}
+
+
 def precision_strategy(name: str) -> type[PrecisionStrategy]:
     """The precision strategy called ``name``."""
-    return cast("type[PrecisionStrategy]", installed().look_up("precision strategy", name))
+    try:
+        return cast("type[PrecisionStrategy]", installed().look_up("precision strategy", name))
+    except PluginError as error:
+        if name not in _LIGHTNINGS_NAMES:
+            raise
+        raise PluginError(f"{error} What Lightning calls {name} is called {_LIGHTNINGS_NAMES[name]}") from None
 
 
 def logger(name: str) -> type[LoggerFactory]:

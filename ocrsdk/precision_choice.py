@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,11 @@ def trainer_kwargs(strategy: PrecisionStrategy, device: str) -> dict[str, Any]:
         kwargs = strategy.trainer_kwargs(device)
         if not isinstance(kwargs, dict) or not kwargs.keys() <= {"precision", "plugins"}:
             raise TypeError(f"trainer_kwargs returned {kwargs!r}, expected a dict with precision or plugins alone")
+    if kwargs.get("precision") in ("16-mixed", 16, "16") and device != "cuda":
+        raise PluginError(
+            f"the precision strategy {strategy.name!r} asks Lightning for 16-mixed, which on {device} would be bf16 without a loss "
+            "scale. Use: --precision fp16-safe, which is fp16 here too, or --precision bf16"
+        )
     return kwargs
 
 
@@ -69,6 +75,7 @@ def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Bi
         strategy=strategy.name,
         options=strategy.options.model_dump(mode="json") if strategy.options is not None else {},
         model={"name": settings.model.name, "backbone": settings.model.backbone},
+        loss=settings.loss.model_dump(mode="json"),
         data=data_fingerprint(checked.train.annotations, checked.val.annotations),
         device=device_name(device),
         versions={**versions, package: release},
@@ -124,6 +131,6 @@ def tell_precision(precision: Precision, config: Path | None) -> None:
         details = {"closest_certificate_differs_in": precision.why} if precision.why else {}
         log.warning(
             f"{name} is not validated for this model on this device",
-            remedy=f"ocrsdk precision check --config {config or 'FILE'} --candidate {name}",
+            remedy=f"ocrsdk precision check --config {shlex.quote(str(config or 'FILE'))} --candidate {name}",
             **details,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.assembly import RunParts, build_run, check_run
-from ocrsdk.errors import RunFolderError, SettingsError
+from ocrsdk.errors import CheckpointError, RunFolderError, SettingsError
 from ocrsdk.precision_choice import binding, precision_strategy, trainer_kwargs
 
 if TYPE_CHECKING:
@@ -95,9 +95,16 @@ class PrecisionControl:
         Raises:
             OcrsdkError: The check cannot be made.
         """
+        from ocrsdk import certificates
+        from ocrsdk.precision.parity import MOST_MARGIN
         from ocrsdk.precision_check import ParityReport, certify, judge, paired_runs, ratios, write_report
         from ocrsdk.training.device import device_kind
 
+        if not 0 < margin <= MOST_MARGIN:
+            raise SettingsError(f"--margin {margin:g}: expected more than 0 and at most {MOST_MARGIN:g} points of hmean")
+        for option, count in (("--seeds", seeds), ("--epochs", epochs)):
+            if count < 1:
+                raise SettingsError(f"{option} {count}: expected 1 or more")
         device = device_kind(self.settings.trainer.accelerator)
         options = self.settings.precision.options
         strategy = precision_strategy(candidate, options, device)
@@ -109,6 +116,8 @@ class PrecisionControl:
                 raise SettingsError(f"{compared.name} stands for a choice of strategies; compare the strategies themselves")
         asked = self.settings.precision.model_copy(update={"strategy": candidate})
         checked = check_run(self.settings.model_copy(update={"precision": asked}), data, self._progress)
+        folder_of_proofs = self.settings.precision.certificates.expanduser()
+        certificates.check_folder(folder_of_proofs)
         settings = _comparable(checked.settings, self.settings.trainer.accumulate or strategy.accumulate, epochs)
         folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-precision-{candidate}"
         try:
@@ -132,9 +141,11 @@ class PrecisionControl:
             verdict.outcome, verdict.reason, candidate, baseline, margin, epochs, verdict.difference, verdict.low, verdict.high,
             speedup, memory_ratio, binding(checked, strategy, device), runs, _ranges(parts, strategy, 2), folder,
         )  # fmt: skip
-        folder_of_proofs = settings.precision.certificates.expanduser()
-        report = replace(report, certificate=certify(report, folder_of_proofs) if reference.reference else None)
-        write_report(report)
+        try:
+            if reference.reference:
+                report = replace(report, certificate=certify(report, folder_of_proofs))
+        finally:
+            write_report(report)
         return report
 
     def certificates(self) -> list[Certificate]:
@@ -158,19 +169,21 @@ class PrecisionControl:
 
         found = read_replay(path)
         device = device_kind(self.settings.trainer.accelerator)
-        trained = found.passport["settings"]
         name = strategy or found.passport["precision"]
-        options = trained["precision"]["options"] if name == found.passport["precision"] else {}
+        options = found.passport["precision_options"] if name == found.passport["precision"] else {}
         precision = precision_strategy(name, options, device)
         model = DBNet(DBNetConfig(**found.passport["model"]))
-        model.load_state_dict(found.state)
+        try:
+            model.load_state_dict(found.state)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: its weights do not fit the model {found.passport['model']}") from error
         precision.prepare(model)
         model.train().to(device).lay_out(device)
         batches = [batch.to(device) for batch in found.batches]
         context, scale = _numbers(precision, device)
         if name == found.passport["precision"]:
             scale = found.scale
-        where = explain_nonfinite(model, DBLoss(**trained["loss"]), batches, context, scale)
+        where = explain_nonfinite(model, DBLoss(**found.passport["settings"]["loss"]), batches, context, scale)
         return ReplayResult(name, found.message, found.step, found.names, where)
 
 
@@ -189,7 +202,11 @@ def _comparable(settings: Settings, accumulate: int, epochs: int) -> Settings:
 def _load_weights(parts: RunParts, checkpoint: Path) -> None:
     from ocrsdk.models.checkpoint import load_checkpoint
 
-    parts.module.model.load_state_dict(load_checkpoint(checkpoint).model.state_dict())
+    model, loaded = parts.module.model, load_checkpoint(checkpoint).model
+    found, asked = loaded.config.as_dict(), model.config.as_dict()
+    if found != asked:
+        raise CheckpointError(f"{checkpoint}: a checkpoint of {found}, but the settings ask for {asked}")
+    model.load_state_dict(loaded.state_dict())
 
 
 def _ranges(parts: RunParts, strategy: PrecisionStrategy, count: int) -> list[ModuleRange]:

@@ -32,7 +32,10 @@ def _parse_duration(value: object) -> object:
     """``90``, ``90s``, ``10m``, ``1h30m``; anything else goes on to pydantic."""
     if isinstance(value, str) and value and (match := _DURATION.fullmatch(value.strip().lower())):
         hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        try:
+            return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        except OverflowError:
+            raise ValueError("longer than a million years") from None
     return value
 
 
@@ -63,7 +66,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """A table of the settings file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class DataSettings(Section):

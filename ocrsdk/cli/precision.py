@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +57,7 @@ def check(
     baseline: Annotated[str, typer.Option(metavar="NAME", help="What it is compared with.")] = "fp32",
     seeds: Annotated[int, typer.Option(min=1, help="Paired runs; the interval narrows with more of them.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pages, in each run.")] = 3,
-    margin: Annotated[float, typer.Option(min=0.01, help="Points of hmean that do not matter to you.")] = 1.0,
+    margin: Annotated[float, typer.Option(help="Points of hmean that do not matter to you, at most 10.")] = 1.0,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Report and runs.  [default: runs/<date>-precision-NAME]")] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
@@ -70,6 +72,7 @@ def check(
     Exit codes: 0 pass, 1 fail, 3 inconclusive, 2 the check could not be made.
     """
     control = _control(config, sets, {"data.root": data}, verbose)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an exception, which ends the training process, too
 
     def tell(run: ArmRun, number: int, total: int) -> None:
         result = f"stopped: {run.stopped}" if run.stopped else f"hmean {run.hmean:.2f}"
@@ -95,10 +98,12 @@ def _show_report(report: ParityReport) -> None:
     say(f"{speed}, {report.memory_ratio:.2f} times the peak memory")
     if report.ranges:
         worst = report.ranges[0]
-        say(f"closest to the limit of fp16: {worst.name}, at {worst.activation:.0f} of 65504")
+        say(f"closest to the limit of fp16: {worst.name}, at {max(worst.input, worst.activation):.0f} of 65504")
     say(f"report       {report.folder / 'report.json'}, {report.folder / 'report.png'}")
     if report.certificate:
         say(f"certificate  {report.certificate}")
+    elif report.outcome == "pass":
+        say(f"certificate  none: {report.baseline} is not a format that proves anything; compare with fp32")
 
 
 @app.command()
@@ -126,8 +131,8 @@ def probe(
         print_json({"precision": strategy.name, "modules": [r.as_dict() for r in ranges]})
         return
     shown = ranges if every else ranges[:15]
-    rows = [(r.name, r.kind, f"{r.activation:.3g}", f"{r.headroom:.1f}", f"{r.gradient:.3g}") for r in shown]
-    say(table(rows, ("module", "kind", "largest activation", "doublings left", "largest gradient")))
+    rows = [(r.name, r.kind, f"{r.input:.3g}", f"{r.activation:.3g}", f"{r.headroom:.1f}", f"{r.gradient:.3g}") for r in shown]
+    say(table(rows, ("module", "kind", "largest input", "largest output", "doublings left", "largest gradient")))
     if len(shown) < len(ranges):
         say(f"and {len(ranges) - len(shown)} more; --all shows them")
     over = [r.name for r in ranges if r.headroom < 0]

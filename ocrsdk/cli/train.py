@@ -137,7 +137,6 @@ def _show_plan(plan: Plan) -> None:
 
 
 def _show_result(result: FitResult) -> None:
-    from ocrsdk import run_folder
     from ocrsdk.loggers.rows import RECORD
 
     say()
@@ -167,7 +166,5 @@ def _show_result(result: FitResult) -> None:
     if result.skipped_steps:
         say(f"left out       {result.skipped_steps} updates with gradients that were not finite")
     if not result.validated:
-        config = result.run_dir / run_folder.SETTINGS_FILE
         say(f"precision      {result.precision}, not validated here")
-        say(f"to validate    ocrsdk precision check --config {config} --candidate {result.precision}")
     say(f"run folder     {result.run_dir}")

@@ -15,7 +15,7 @@ from ocrsdk.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 2
+FORMAT = 3
 _PREFIX = "model."
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 
+MOST_MARGIN = 10.0
+"""No check with a larger margin, in points, says anything."""
 LEAST_HMEAN = 10.0
 """A baseline below this many points has learned nothing that a comparison could show."""
 
@@ -27,6 +29,11 @@ class Equivalence:
     low: float
     high: float
     """Its 90 % confidence interval; infinitely wide with fewer than two pairs."""
+
+
+def passes(low: float, high: float, margin: float) -> bool:
+    """Whether a difference in this interval lies within the margin, or is a gain beyond doubt."""
+    return low > -margin and (high < margin or low > 0)
 
 
 def equivalence(baseline: Sequence[float], candidate: Sequence[float], margin: float) -> Equivalence:
@@ -54,7 +61,7 @@ def equivalence(baseline: Sequence[float], candidate: Sequence[float], margin: f
         return Equivalence(
             "inconclusive", "all differences are equal, which says nothing of their spread; give more seeds", mean, low, high
         )
-    if low > -margin and (high < margin or low > 0):
+    if passes(low, high, margin):
         return Equivalence(
             "pass", f"{where}, within the margin of {margin:g}" if high < margin else f"{where}: better", mean, low, high
         )

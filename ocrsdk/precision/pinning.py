@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -44,23 +45,24 @@ def pin_to_fp32(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 class _Pin:
-    """Leaves autocast while the module runs."""
+    """Leaves every autocast region, whatever device it is for, while the module runs."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._left: list[torch.autocast] = []
+        self._left: list[ExitStack] = []
         module.register_forward_pre_hook(self._enter, with_kwargs=True)
         module.register_forward_hook(self._exit, always_call=True)
 
     def _enter(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        left = torch.autocast(tensors[0].device.type if tensors else "cpu", enabled=False)
-        left.__enter__()  # type: ignore[no-untyped-call]
+        left = ExitStack()
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                left.enter_context(torch.autocast(device, enabled=False))
         self._left.append(left)
         return tuple(_float(value) for value in args), {key: _float(value) for key, value in kwargs.items()}
 
     def _exit(self, _module: nn.Module, _args: Any, _output: Any) -> None:
         if self._left:
-            self._left.pop().__exit__(None, None, None)
+            self._left.pop().close()
 
 
 def _float(value: Any) -> Any:

@@ -8,14 +8,22 @@ import sys
 
 import torch
 
+from ocrsdk.errors import SettingsError
+
 
 def device_kind(accelerator: str) -> str:
-    """``cpu``, ``cuda`` or ``mps`` for the setting ``trainer.accelerator``."""
-    if accelerator != "auto":
-        return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """``cpu``, ``cuda`` or ``mps`` for the setting ``trainer.accelerator``.
+
+    Raises:
+        SettingsError: PyTorch finds no such device here.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        return next(device for device, found in here.items() if found)
+    if not here[accelerator]:
+        others = ", ".join(device for device, found in here.items() if found)
+        raise SettingsError(f"PyTorch {torch.__version__} finds no {accelerator} device on this machine; there are: {others}")
+    return accelerator
 
 
 def device_name(device: str) -> str:

@@ -57,6 +57,8 @@ class DetectionModule(LightningModule):
         """Metrics of the update under way; ``callbacks.rows`` writes them."""
         self.epoch_values: dict[str, Any] = {}
         """Metrics of the epoch under way."""
+        self._pages: set[str] = set()
+        """File names of the images of the update under way."""
         self.progress: Callable[[], float] = lambda: 0.0
         """Share of the run that is over, 0 to 1; set by ``callbacks.limits.RunLimits``."""
 
@@ -75,22 +77,26 @@ class DetectionModule(LightningModule):
             raise ValueError("a training batch needs target maps")
         output = self.model(batch.image)
         loss = self.loss(output.prob_logits, output.thresh_logits, batch.targets)
+        pages = {sample.annotation.image.name for sample in batch.samples}
+        self._pages |= pages
         total: Tensor = loss.total
         if not torch.isfinite(total):
             if not isinstance(self.trainer.precision_plugin, SkipsUpdates):
-                raise NonFiniteError(f"the loss is {float(total.detach())} at step {self.global_step} for {_names(batch)}")
+                raise NonFiniteError(
+                    f"the loss is {float(total.detach())} at step {self.global_step} for {', '.join(sorted(pages))}"
+                )
             total = total * torch.nan  # no gradient of this update may pass for a finite one
         parts = {f"train/{name}": value for name, value in zip(loss._fields[1:], loss[1:], strict=True)}
         self.step_values.update({"train/loss": loss.total.detach(), **parts})
-        self._last_names = _names(batch)
         return total
 
     def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
         """Clip by norm, after unscaling; stop before the weights change if a gradient is not finite and nothing else would."""
         most = self.optimizer.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        pages, self._pages = self._pages, set()
         if not torch.isfinite(norm) and not isinstance(self.trainer.precision_plugin, SkipsUpdates):
-            raise NonFiniteError(f"a gradient is {float(norm)} at step {self.global_step} for {self._last_names}")
+            raise NonFiniteError(f"a gradient is {float(norm)} at step {self.global_step} for {', '.join(sorted(pages))}")
         self.step_values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[0]["lr"]})
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -173,7 +179,3 @@ class DetectionModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Updates left out go on being counted."""
         self.skipped_steps = checkpoint["ocrsdk"]["skipped_steps"]
-
-
-def _names(batch: Batch) -> str:
-    return ", ".join(sorted({sample.annotation.image.name for sample in batch.samples}))

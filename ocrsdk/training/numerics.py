@@ -29,17 +29,20 @@ class ModuleRange:
     name: str
     kind: str
     """The module's class."""
+    input: float = 0.0
+    """Largest absolute value of what it is given, for instance the sum of others' outputs; infinite if one was NaN or infinite."""
     activation: float = 0.0
-    """Largest absolute value of its output; infinite if one was NaN or infinite."""
+    """Largest absolute value of its output; infinite likewise."""
     gradient: float = 0.0
     """Largest absolute value of the loss's gradient for its output, without any loss scale."""
 
     @property
     def headroom(self) -> float:
-        """How many times the activation could double before it overflows fp16."""
-        return (
-            math.log2(FP16_MAX / self.activation) if 0 < self.activation < math.inf else (math.inf if not self.activation else -1)
-        )
+        """How many times input and activation could double before one overflows fp16; -1 if one has."""
+        largest = max(self.input, self.activation)
+        if not largest:
+            return math.inf
+        return math.log2(FP16_MAX / largest) if largest < math.inf else -1.0
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: infinity is a string."""
@@ -84,10 +87,11 @@ def module_ranges(model: DBNet, loss: DBLoss, batches: Iterable[Batch], context:
 
 
 def _watch(found: dict[str, ModuleRange], name: str) -> Callable[..., None]:
-    def hook(module: nn.Module, _args: Any, output: Any) -> None:
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
         seen = found.setdefault(name, ModuleRange(name, type(module).__name__))
+        seen.input = max((seen.input, *(_largest(value) for value in args if isinstance(value, Tensor))))
         seen.activation = max(seen.activation, _largest(output))
         if output.requires_grad:
             output.register_hook(lambda gradient: _note(seen, gradient))  # type: ignore[no-untyped-call]
@@ -114,19 +118,27 @@ def explain_nonfinite(model: DBNet, loss: DBLoss, batches: Iterable[Batch], cont
         context: Autocast, as the precision strategy sets it up.
         scale: The loss scale.
     """
+    broken: dict[str, None] = {}
 
     class Scaled(nn.Module):
         def forward(self, *args: Any) -> Any:
             parts = loss(*args)
+            broken.update({name: None for name, value in parts._asdict().items() if name != "total" and not value.isfinite()})
             return parts._replace(total=parts.total * scale)
 
     ranges = module_ranges(model, Scaled(), batches, context)  # type: ignore[arg-type]
     *modules, whole = ranges
     for module in modules:
+        if math.isinf(module.input):
+            return (
+                f"what {module.name} ({module.kind}) is given has overflowed between the modules before it; keep "
+                f"{module.name.partition('.')[0]} in fp32 with the option fp32_modules"
+            )
         if math.isinf(module.activation):
             return f"the activations of {module.name} ({module.kind}) overflow; keep it in fp32 with the option fp32_modules"
     if math.isinf(whole.activation):
-        return f"every activation is finite, the loss is not (loss scale {scale:g})"
+        parts = f": {', '.join(broken)}" if broken else ""
+        return f"every activation is finite, the loss is not{parts} (loss scale {scale:g})"
     for module in reversed(modules):
         if math.isinf(module.gradient):
             return f"the gradient of {module.name} ({module.kind}) overflows, with loss scale {scale:g}"

@@ -74,7 +74,13 @@ def read_replay(path: Path) -> Replay:
         raise CheckpointError(
             f"{path}: a checkpoint, not a replay; a run that NaN or infinity stopped leaves nonfinite-step-N.ckpt"
         )
-    batches = [Batch(item["image"], [], TargetMaps(*item["targets"])) for item in kept["batches"]]
-    names = [item["names"] for item in kept["batches"]]
-    state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
-    return Replay(content["ocrsdk"], state, batches, names, content["global_step"], kept["message"], kept["scale"])
+    try:
+        batches = [Batch(item["image"], [], TargetMaps(*item["targets"])) for item in kept["batches"]]
+        names = [item["names"] for item in kept["batches"]]
+        state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+        step, message, scale = int(content["global_step"]), str(kept["message"]), float(kept["scale"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: a replay with parts missing or changed ({error!r})") from error
+    if not batches:
+        raise CheckpointError(f"{path}: a replay without batches")
+    return Replay(content["ocrsdk"], state, batches, names, step, message, scale)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ocrsdk.cache.store import SampleCache
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.loggers.run_logger import RunLogger
-    from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings import Settings
 
 
@@ -49,13 +48,13 @@ class TrainerParts:
 def build_trainer(
     settings: Settings,
     run_dir: Path,
-    strategy: PrecisionStrategy,
+    accumulate: int,
     precision_kwargs: dict[str, Any],
     logger: RunLogger | None,
     datamodule: DetectionDataModule,
     cache: SampleCache,
 ) -> TrainerParts:
-    """A trainer that writes into ``run_dir`` only."""
+    """A trainer that writes into ``run_dir`` only, and sums up ``accumulate`` batches in an update."""
     max_time = settings.trainer.max_time
     limits = RunLimits(max_time.total_seconds() if max_time else None, settings.trainer.validations)
     checkpoints = BestAndLast(run_dir / "checkpoints", settings.trainer.save_every.total_seconds(), limits)
@@ -85,7 +84,7 @@ def build_trainer(
         devices=1,
         max_epochs=settings.trainer.epochs,
         min_epochs=0,
-        accumulate_grad_batches=accumulated_batches(settings, strategy),
+        accumulate_grad_batches=accumulate,
         logger=logger or False,
         callbacks=callbacks,
         plugins=plugins,
@@ -100,11 +99,6 @@ def build_trainer(
         **precision,
     )
     return TrainerParts(trainer, limits, checkpoints, signals, resources, profile)
-
-
-def accumulated_batches(settings: Settings, strategy: PrecisionStrategy) -> int:
-    """Batches summed up in an update."""
-    return settings.trainer.accumulate or strategy.accumulate
 
 
 def quiet_trainer(device: str, precision_kwargs: dict[str, Any], **more: Any) -> Trainer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
@@ -21,6 +24,8 @@ from ocrsdk import Settings, certificates, plugins
 from ocrsdk.assembly import check_run
 from ocrsdk.certificates import Binding, Certificate
 from ocrsdk.errors import OcrsdkError
+from ocrsdk.models.checkpoint import make_passport
+from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.precision.parity import equivalence
 from ocrsdk.precision_bench import Cell, MeasuringProcess
 from ocrsdk.precision_check import ArmRun, judge, ratios
@@ -93,7 +98,7 @@ def certificate(bound: Binding, **changes: object) -> Certificate:
     return replace(made, **changes)
 
 
-BOUND = Binding("bf16", {"force": True}, {"name": "dbnet"}, "abc", "cpu AVX2", {"torch": "2.13.0"})
+BOUND = Binding("bf16", {"force": True}, {"name": "dbnet"}, {"k": 50.0}, "abc", "cpu AVX2", {"torch": "2.13.0"})
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,7 @@ BOUND = Binding("bf16", {"force": True}, {"name": "dbnet"}, "abc", "cpu AVX2", {
     [
         ("options", {"force": False}, "options.force: true -> false"),
         ("model", {"name": "dbnet++"}, 'model.name: "dbnet" -> "dbnet++"'),
+        ("loss", {"k": 49.0}, "loss.k: 50.0 -> 49.0"),
         ("data", "xyz", 'data: "abc" -> "xyz"'),
         ("device", "cuda NVIDIA", 'device: "cpu AVX2" -> "cuda NVIDIA"'),
         ("versions", {"torch": "2.14.1"}, 'versions.torch: "2.13.0" -> "2.14.1"'),
@@ -113,8 +119,8 @@ def test_any_difference_voids_a_certificate_and_is_named(tmp_path: Path, name: s
     other = replace(BOUND, **{name: value})
     assert certificates.find(held, other) is None
     assert certificates.why_void(held, other) == told
-    certificates.save(tmp_path, certificate(BOUND, difference=0.3))
-    assert [c.difference for c in certificates.read_all(tmp_path)] == [0.3]
+    certificates.save(tmp_path, certificate(BOUND, difference=0.1))
+    assert [c.difference for c in certificates.read_all(tmp_path)] == [0.1]
 
 
 def test_a_failed_check_takes_an_earlier_certificate_away(tmp_path: Path):
@@ -132,6 +138,42 @@ def test_damaged_certificates_are_named_and_prove_nothing(tmp_path: Path):
     with capture_logs() as logs:
         assert certificates.read_all(tmp_path) == []
     assert [entry["file"] for entry in logs] == [str(path), str(tmp_path / "other.json")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"difference": "abc"}, "difference: Input should be a valid number"),
+        ({"margin": None}, "margin: Input should be a valid number"),
+        ({"seeds": "3"}, "seeds: Input should be a valid integer"),
+        ({"created": 5}, "created: Input should be a valid string"),
+        ({"created": "yesterday"}, "Invalid isoformat string"),
+        ({"binding": {"model": {"name": 1}}}, "binding.model.name: Input should be a valid string"),
+        ({"binding": {"options": [1]}}, "binding.options: Input should be an object"),
+        ({"binding": {"strategy": ["bf16"]}}, "binding.strategy: Input should be a valid string"),
+        ({"more": 1}, "more: "),
+        ({"difference": -11.8, "low": -50.0, "high": 0.0}, "the check was not passed: -50.0 to 0.0 points"),
+        ({"difference": 5.0}, "no interval and margin of a check"),
+        ({"margin": 60.0}, "no interval and margin of a check"),
+        ({"speedup": math.inf}, "speedup: Input should be a finite number"),
+        ({"seeds": 1}, "are those of no check"),
+    ],
+)
+def test_a_certificate_is_whole_and_passed_or_it_is_none(tmp_path: Path, changes: dict[str, object], told: str):
+    path = certificates.save(tmp_path, certificate(BOUND))
+    content = json.loads(path.read_text())
+    bound = {**content["binding"], **changes.pop("binding", {})}  # type: ignore[dict-item]
+    path.write_text(json.dumps({**content, **changes, "binding": bound}))
+    with capture_logs() as logs:
+        assert certificates.read_all(tmp_path) == []
+    (entry,) = logs
+    assert told in entry["reason"]
+
+
+def test_a_folder_that_can_hold_no_certificate_is_refused_before_training(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OcrsdkError, match=r"file: cannot be written \(File exists\); set precision.certificates"):
+        certificates.check_folder(tmp_path / "file")
 
 
 def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, synth_pages: Path):
@@ -290,7 +332,9 @@ def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
     modules = json.loads(result.stdout)["modules"]
     assert {"loss", "head.body.0.0", "backbone.stem.0"} <= {m["name"] for m in modules}
     assert [m["headroom"] for m in modules] == sorted(m["headroom"] for m in modules)
-    assert all(m["headroom"] == pytest.approx(math.log2(65504 / m["activation"]), abs=0.01) for m in modules if m["activation"])
+    largest = [max(m["input"], m["activation"]) for m in modules]
+    wanted = [math.log2(65504 / most) if most else m["headroom"] for m, most in zip(modules, largest, strict=True)]
+    assert [m["headroom"] for m in modules] == pytest.approx(wanted, abs=0.01)
     result = cli("train", synth_pages, "--epochs", "4", "--run-dir", "run", *small, "--set", "optimizer.lr=1e30", "--set",
                  "optimizer.grad_clip=0", "--set", "optimizer.warmup=0")  # fmt: skip
     assert result.returncode == 2
@@ -341,6 +385,73 @@ def test_bench_of_precision_refuses(cli: CLI, option: tuple[str, str], said: str
     assert result.returncode == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--margin", "inf"), "--margin inf: expected more than 0 and at most 10 points"),
+        (("--margin", "-1"), "--margin -1: expected more than 0"),
+        (("--margin", "nan"), "--margin nan: expected more than 0"),
+        (("--seeds", "0"), "--seeds"),
+        (("--epochs", "0"), "--epochs"),
+        (("--set", "trainer.accelerator=cuda"), "finds no cuda device on this machine"),
+        (("--candidate", "16-mixed"), "What Lightning calls 16-mixed is called fp16-safe"),
+    ],
+)
+def test_the_check_refuses_before_it_trains(cli: CLI, synth_pages: Path, tmp_path: Path, option: tuple[str, str], said: str):
+    if "cuda" in option[1] and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = cli("precision", "check", synth_pages, *option)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_probe_refuses_weights_of_another_model(cli: CLI, synth_pages: Path, tmp_path: Path):
+    passport = make_passport(DBNetConfig(), {}, {}, {}, "fp32")
+    state = {f"model.{name}": value for name, value in DBNet(DBNetConfig()).state_dict().items()}
+    torch.save({"ocrsdk": passport, "state_dict": state}, tmp_path / "a.ckpt")
+    small = ("--set", "data.crop=64", "--set", "data.image_size=96", "--set", "data.workers=0")
+    result = cli("precision", "probe", synth_pages, "--checkpoint", "a.ckpt", "--set", "model.name=dbnet++", *small)
+    assert result.returncode == 2
+    assert "a.ckpt: a checkpoint of {'name': 'dbnet', 'backbone': 'mobilenet'}, but the settings ask for" in result.stderr
+
+
+LIAR = TWIN.replace("twin", "liar").replace("Twin", "Liar").replace("32-true", "16-mixed")
+
+
+def test_a_strategy_that_would_become_another_on_a_cpu_is_refused(cli: CLI, synth_pages: Path, tmp_path: Path):
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "liar", LIAR)
+    args = ("train", synth_pages, "--precision", "liar", "--set", "trainer.accelerator=cpu")
+    result = cli(*args, env={"PYTHONPATH": str(site)})
+    assert result.returncode == 2
+    assert (
+        "asks Lightning for 16-mixed, which on cpu would be bf16 without a loss scale. Use: --precision fp16-safe" in result.stderr
+    )
+
+
+@pytest.mark.slow
+def test_a_run_in_which_every_update_was_left_out_is_an_error(cli: CLI, synth_pages: Path):
+    small = ("--set", "data.crop=64", "--set", "data.image_size=96", "--set", "data.workers=0", "--set", "trainer.accelerator=cpu")
+    result = cli("train", synth_pages, "--precision", "fp16-safe", "--epochs", "1", "--set", "loss.l1_weight=1e36", *small)
+    assert result.returncode == 2
+    assert "0 steps were made: all 1 updates were left out" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_check_that_is_terminated_ends_its_training(cli: CLI, synth_pages: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "ocrsdk", "precision", "check", synth_pages, "--candidate", "fp16-safe", "--epochs", "1000"]
+    process = psutil.Popen([*map(str, command), "--set", "data.workers=0"], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (children := process.children()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(30) == 143
+    assert psutil.wait_procs(children, 10)[1] == []
 
 
 def test_asking_for_a_choice_as_candidate_is_refused(cli: CLI, synth_pages: Path):

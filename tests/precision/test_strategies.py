@@ -13,9 +13,10 @@ import torch
 from pytorch_lightning.callbacks import LambdaCallback
 from structlog.testing import capture_logs
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from ocrsdk.errors import NonFiniteError, PluginError, SettingsError
+from ocrsdk.errors import CheckpointError, NonFiniteError, PluginError, SettingsError
 from ocrsdk.losses import DBLoss, DBLossParts
 from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.precision.auto import Auto
@@ -27,7 +28,8 @@ from ocrsdk.precision.pinning import pin_to_fp32
 from ocrsdk.precision.scaled import ScaledHalf
 from ocrsdk.testing.precision import PrecisionStrategySuite, batches, loader, small_module, small_trainer, spoiled
 from ocrsdk.training.numerics import module_ranges
-from ocrsdk.training.replay import read_replay
+from ocrsdk.training.replay import read_replay, write_replay
+from ocrsdk.types import TargetMaps
 
 
 class TestFP32(PrecisionStrategySuite):
@@ -89,6 +91,23 @@ def test_pinned_modules_run_in_fp32():
     output.prob_logits.float().sum().backward()
     with pytest.raises(SettingsError, match=r"'nek' matches no module of the model. Did you mean 'neck'"):
         pin_to_fp32(model, ["nek"])
+
+
+def test_pinned_modules_leave_the_autocast_of_a_gpu_too():
+    """The neck is given a list, from which no device can be told at a glance."""
+    model, seen = DBNet(DBNetConfig()), []
+    pin_to_fp32(model, ["neck"])
+    for layer in model.neck.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _m, _a, _o: seen.append(torch.is_autocast_enabled("cuda")))
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        model(batches(1)[0].image)
+        assert torch.is_autocast_enabled("cuda")
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+    assert seen
+    assert not any(seen)
 
 
 def test_a_pin_is_undone_when_its_module_raises():
@@ -159,14 +178,34 @@ class Recorder(TorchFunctionMode):
 def test_the_loss_path_holds_under_the_stricter_rules_of_cuda():
     """``binary_cross_entropy`` raises under CUDA's autocast and runs under the CPU's; so does nothing here need autocast's help."""
     (batch,) = batches(1)
-    logits = torch.randn(2, 1, 64, 64, dtype=torch.float16, requires_grad=True)
+    module, from_logits = small_module(half()), [0]
     with torch.autocast("cpu", dtype=torch.float16), Recorder() as recorder:
-        DBLoss()(logits, logits, batch.targets)
-    computing = [call for call in recorder.calls if call[2] and call[0] not in ("to", "__get__", "detach")]
+        module.model.register_forward_hook(lambda *_: from_logits.__setitem__(0, len(recorder.calls)))
+        module.training_step(batch, 0)
+    computing = [call for call in recorder.calls[from_logits[0] :] if call[2] and call[0] not in ("to", "__get__", "detach")]
     assert len(computing) > 20
-    assert not any(on for _, on, _ in computing)
+    assert {name for name, on, _ in computing if on} <= {"isfinite", "__bool__", "__float__"}
     assert not any(name == "binary_cross_entropy" for name, _, _ in recorder.calls)
     assert all(dtypes <= {torch.float32, torch.float64} for _, _, dtypes in computing)
+
+
+def test_the_loss_leaves_the_autocast_of_its_own_device():
+    """Under CUDA's autocast, with tensors that only pretend to be on a GPU."""
+    seen = []
+
+    class Watching(DBLoss):
+        def _balanced_bce(self, *args: Any) -> Any:
+            seen.append(torch.is_autocast_enabled("cuda"))
+            return args[0].sum()
+
+    with FakeTensorMode():
+        logits, map_ = torch.empty(1, 1, 8, 8, device="cuda"), torch.empty(1, 1, 8, 8, device="cuda")
+        torch.set_autocast_enabled("cuda", True)
+        try:
+            Watching()(logits, logits, TargetMaps(map_, map_, map_, map_))
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+    assert seen == [False]
 
 
 # --------------------------------------------------------------- clipping, skipping, schedule
@@ -240,6 +279,46 @@ def test_too_many_updates_left_out_stop_the_run_and_name_the_module(tmp_path: Pa
     assert max(ranges, key=lambda r: r.activation).name.startswith(("neck", "head"))
 
 
+def test_an_infinite_loss_with_finite_gradients_is_left_out(tmp_path: Path):
+    """The scaler sees gradients only."""
+    strategy = half()
+    module = small_module(strategy)
+    original, calls = module.loss.forward, []
+
+    def forward(*args: Any) -> DBLossParts:
+        calls.append(1)
+        parts = original(*args)
+        return parts._replace(total=parts.total + torch.inf) if len(calls) == 2 else parts
+
+    module.loss.forward = forward
+    small_trainer(strategy, tmp_path, accumulate_grad_batches=2).fit(module, loader(batches(4)))
+    assert (module.global_step, module.skipped_steps) == (1, 1)
+
+
+def test_a_sum_that_overflows_between_modules_is_told_with_a_pin_that_helps(tmp_path: Path):
+    def fit(**options: Any) -> None:
+        strategy = half(max_skips=2, init_scale=1, **options)
+        module = small_module(strategy)
+        for lateral in module.model.neck.lateral:
+            lateral.register_forward_hook(lambda _m, _a, output: output * 0 + 4e4)  # finite; the sum of two is not, in fp16
+        small_trainer(strategy, tmp_path).fit(module, loader(batches(2)))
+
+    with pytest.raises(NonFiniteError, match=r"is given has overflowed between the modules before it; keep neck in fp32"):
+        fit()
+    with pytest.raises(NonFiniteError, match="2 updates in a row") as caught:
+        fit(fp32_modules=["neck"])
+    assert "keep neck in fp32" not in str(caught.value)
+
+
+def test_a_bad_gradient_names_the_pages_of_all_its_batches(tmp_path: Path):
+    module, trainer = small_module(FP32()), small_trainer(FP32(), tmp_path, accumulate_grad_batches=2)
+    weight = next(module.model.neck.parameters())
+    weight.register_hook(lambda g: g * torch.nan if trainer.global_step == 1 else g)
+    names = "page-2-0.png, page-2-1.png, page-3-0.png, page-3-1.png"
+    with pytest.raises(NonFiniteError, match=f"a gradient is nan at step 1 for {names}"):
+        trainer.fit(module, loader(batches(4)))
+
+
 class NaiveLoss(DBLoss):
     """As it stands in the paper, in whatever format the logits have: probabilities, logarithms, 1 / (1 + exp(-kx))."""
 
@@ -272,6 +351,7 @@ def test_validation_before_training_costs_no_gradient(tmp_path: Path):
     plugin = strategy.trainer_kwargs("cpu")["plugins"][0]
     (batch,) = batches(1)
     with plugin.forward_context():
+        assert not torch.is_autocast_cache_enabled()  # only a GPU's would show below
         with torch.no_grad():
             module.model(batch.image)
         output = module.model(batch.image)
@@ -304,13 +384,31 @@ def test_f44_nothing_changes_and_a_file_replays_it(tmp_path: Path, where: str, s
         weight = module.model.neck.smooth[0][0].weight if isinstance(module.model.neck.smooth[0], nn.Sequential) else None
         target = weight if weight is not None else next(module.model.neck.parameters())
         target.register_hook(lambda g: g * torch.inf if trainer.global_step == 2 else g)
-    with pytest.raises(NonFiniteError, match=r"step 2 .*To see it again: ocrsdk precision replay .*nonfinite-step-2.ckpt"):
+    before: dict[str, torch.Tensor] = {}
+    remember = LambdaCallback(
+        on_train_batch_start=lambda *_: before.update({k: v.clone() for k, v in module.model.state_dict().items()})
+    )
+    trainer.callbacks.append(remember)
+    told = rf"{'the loss' if where == 'loss' else 'a gradient'} is (nan|inf) at step 2 .*To see it again: ocrsdk precision replay "
+    with pytest.raises(NonFiniteError, match=told + r".*nonfinite-step-2.ckpt"):
         trainer.fit(module, loader(items))
     replay = read_replay(tmp_path / "nonfinite-step-2.ckpt")
     assert replay.step == 2
     assert torch.equal(replay.batches[0].image, items[2].image) or where == "loss"
     for name, value in module.model.state_dict().items():
-        assert torch.equal(replay.state[name], value), name
+        assert torch.equal(before[name], value), name
+        assert torch.equal(before[name], replay.state[name]), name
+
+
+@pytest.mark.parametrize("part", ["batches", "message", "scale", "targets"])
+def test_a_replay_with_a_part_missing_is_refused(tmp_path: Path, part: str):
+    write_replay(tmp_path, small_module(FP32()), batches(1), "it was", 1.0)
+    path = tmp_path / "nonfinite-step-0.ckpt"
+    content = torch.load(path, weights_only=True)
+    (content["replay"]["batches"][0] if part == "targets" else content["replay"]).pop(part)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=f"a replay with parts missing or changed .*{part}"):
+        read_replay(path)
 
 
 def test_auto_takes_the_fastest_that_has_proved_itself():

@@ -100,6 +100,16 @@ def test_resuming_a_finished_run(tmp_path: Path, synth_pages: Path):
         Pipeline(settings(None)).fit(synth_pages, resume=tmp_path / "none")
 
 
+def test_another_precision_sums_up_as_many_batches_as_before(tmp_path: Path, synth_pages: Path):
+    Pipeline(settings(tmp_path / "run", epochs=1)).fit(synth_pages)
+    changed = settings(None, epochs=3).model_copy(update={"precision": Settings(precision={"strategy": "fp16-safe"}).precision})
+    with pytest.raises(CheckpointError, match=r"trainer.accumulate was 1 and is 2; .* Add: --set trainer.accumulate=1"):
+        Pipeline(changed).fit(synth_pages, resume=tmp_path / "run", allow_precision_change=True)
+    same = changed.model_copy(update={"trainer": changed.trainer.model_copy(update={"accumulate": 1})})
+    result = Pipeline(same).fit(synth_pages, resume=tmp_path / "run", allow_precision_change=True)
+    assert (result.precision, result.epochs, result.steps + result.skipped_steps) == ("fp16-safe", 3, 9)
+
+
 def test_the_order_of_samples_is_a_function_of_seed_and_epoch(tmp_path: Path, synth_pages: Path):
     losses = []
     for number, (workers, seed) in enumerate([(0, 0), (2, 0), (0, 1)]):
