@@ -74,6 +74,8 @@ def check_run(settings: Settings, data: Path | str | None, progress: Progress | 
     choose_workers(settings.data.workers)
     if settings.augment.scale_min > settings.augment.scale_max:
         raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
+    if settings.targets.thresh_min >= settings.targets.thresh_max:
+        raise SettingsError("targets.thresh_min is not smaller than targets.thresh_max; exchange them")
     root = Path(data) if data is not None else settings.data.root
     if root is None:
         raise SettingsError("no data folder given. Try: ocrsdk train DATA")

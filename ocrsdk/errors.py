@@ -99,5 +99,6 @@ class NonFiniteError(TrainingError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean "x"?`` for the known names closest to ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
+    lowered = {k.lower(): k for k in known}
+    close = [lowered[k] for k in difflib.get_close_matches(name.lower(), list(lowered), n=2, cutoff=0.6)]
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

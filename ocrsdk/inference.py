@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import torch
 
 from ocrsdk.data.image import read_image
 from ocrsdk.data.transforms import EvalTransform
+from ocrsdk.errors import CheckpointError
 from ocrsdk.metrics.hmean import HmeanMetric
 from ocrsdk.models.checkpoint import LoadedCheckpoint, load_checkpoint
 from ocrsdk.models.postprocess import PostProcessor
@@ -30,22 +30,35 @@ class Detector:
         checkpoint: What ``load_checkpoint`` returned.
         device: Torch device name.
         postprocess: Values that replace those of the checkpoint, by field name of ``PostProcessor``.
+        prepare: The same, of ``EvalTransform``.
+
+    Raises:
+        CheckpointError: The checkpoint's own values cannot be used.
     """
 
-    def __init__(self, checkpoint: LoadedCheckpoint, device: str = "cpu", postprocess: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        device: str = "cpu",
+        postprocess: dict[str, Any] | None = None,
+        prepare: dict[str, Any] | None = None,
+    ) -> None:
         self.device = torch.device(device)
         self.model = checkpoint.model.to(self.device).lay_out(self.device.type).eval()
-        self.transform = EvalTransform(**checkpoint.prepare)
-        self.postprocessor = replace(PostProcessor(**checkpoint.postprocess), **(postprocess or {}))
+        try:
+            self.transform = EvalTransform(**{**checkpoint.prepare, **(prepare or {})})
+            self.postprocessor = PostProcessor(**{**checkpoint.postprocess, **(postprocess or {})})
+        except TypeError as error:
+            raise CheckpointError(f"{checkpoint.path}: holds preparation or post-processing unknown here ({error})") from error
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu", postprocess: dict[str, Any] | None = None) -> Detector:
+    def load(cls, path: Path | str, device: str = "cpu") -> Detector:
         """A detector from a checkpoint file.
 
         Raises:
             CheckpointError: The file cannot be used.
         """
-        return cls(load_checkpoint(Path(path)), device, postprocess)
+        return cls(load_checkpoint(Path(path)), device)
 
     def probability_map(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """(H, W) float32 probabilities of the prepared page, and the 3x3 matrix from ``image`` to it.

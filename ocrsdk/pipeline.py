@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk import run_folder
 from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems
-from ocrsdk.errors import CheckpointError, NonFiniteError, SettingsError, TrainingError
+from ocrsdk.errors import CheckpointError, DataError, NonFiniteError, SettingsError, TrainingError
 from ocrsdk.logs import bind
 from ocrsdk.precision_choice import tell_precision
 from ocrsdk.results import CheckedRun, EvaluationResult, FitResult, Plan
-from ocrsdk.settings import Settings
+from ocrsdk.settings import EVALUATION_DATA, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ocrsdk.assembly import RunParts
     from ocrsdk.cache_control import CacheControl
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from ocrsdk.precision_control import PrecisionControl
     from ocrsdk.settings_sources import Layers
     from ocrsdk.types import Annotation, PageDetections
+
+
+_PREPARED = {"image_size": "short_side", "max_side": "max_side"}
+"""Settings of the data that decide how a page is prepared, and what ``EvalTransform`` calls them."""
 
 
 class _Begun(NamedTuple):
@@ -112,23 +116,44 @@ class Pipeline:
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path | str, postprocess: dict[str, Any] | None = None, *, progress: Progress | None = None
+        cls,
+        path: Path | str,
+        postprocess: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> Pipeline:
-        """A pipeline that evaluates and predicts with trained weights.
+        """A pipeline that evaluates and predicts with trained weights, as the run did that trained them.
 
         Args:
             path: A checkpoint file, for instance ``runs/.../checkpoints/best.ckpt``.
             postprocess: Values that replace the checkpoint's, by name (``{"unclip_ratio": 2.0}``).
+            data: The same, of ``settings.EVALUATION_DATA``: ``image_size``, ``max_side``, ``val``, ``outside``, ``on_bad_sample``.
             progress: As for the constructor.
 
         Raises:
             CheckpointError: The file is missing, damaged, unsafe, or of another architecture.
+            SettingsError: A name is unknown or a value is wrong.
         """
         from ocrsdk.inference import Detector
+        from ocrsdk.models.checkpoint import load_checkpoint
         from ocrsdk.training.device import device_kind
 
-        pipeline = cls(progress=progress)
-        pipeline._detector = Detector.load(path, device_kind("auto"), postprocess)
+        loaded, data, postprocess = load_checkpoint(Path(path)), data or {}, postprocess or {}
+        if others := data.keys() - set(EVALUATION_DATA):
+            raise SettingsError(f"data.{min(others)} is not for trained weights; there are: {', '.join(EVALUATION_DATA)}")
+        trained = loaded.settings.get("data", {})
+        values = {f"data.{name}": trained[name] for name in EVALUATION_DATA if name in trained}
+        values |= {f"data.{name}": value for name, value in data.items()}
+        values |= {f"postprocess.{name}": value for name, value in postprocess.items()}
+        settings = Settings.load(None, values, {}, place=f"with {path}")
+        pipeline = cls(settings, progress=progress)
+        pipeline._detector = Detector(
+            loaded,
+            device_kind("auto"),
+            {name: getattr(settings.postprocess, name) for name in postprocess},
+            {field: getattr(settings.data, name) for name, field in _PREPARED.items() if name in data},
+        )
         return pipeline
 
     @property
@@ -350,6 +375,8 @@ class Pipeline:
         if root is None:
             raise SettingsError("no data folder given. Try: ocrsdk evaluate CHECKPOINT DATA")
         val = root / self.settings.data.val
+        if root.is_dir() and not val.is_dir() and not (root / "images").is_dir():
+            raise DataError(f"{root}: neither {val.name}/ nor images/ in it; name the folder that holds images/ and labels/")
         policies = (self.settings.data.on_bad_sample, self.settings.data.outside, "header")
         annotations, report = load_annotations(val if val.is_dir() else root, *policies)  # type: ignore[arg-type]
         report_problems(report)
@@ -360,14 +387,14 @@ class Pipeline:
         result = detector.evaluate(wrapped)
         return EvaluationResult(result.score, result.pages, report)
 
-    def predict(self, images: Iterable[Path | str]) -> list[PageDetections]:
-        """Text in each image file; polygons in pixels of the upright original."""
+    def predict(self, images: Iterable[Path | str] | Path | str) -> list[PageDetections]:
+        """Text in each image file, or in one; polygons in pixels of the upright original."""
         return list(self.iter_predict(images))
 
-    def iter_predict(self, images: Iterable[Path | str]) -> Iterator[PageDetections]:
+    def iter_predict(self, images: Iterable[Path | str] | Path | str) -> Iterator[PageDetections]:
         """``predict``, one page at a time."""
         detector = self._trained()
-        for image in images:
+        for image in [images] if isinstance(images, Path | str) else images:
             yield detector.detect_file(Path(image))
 
     def _trained(self) -> Detector:

@@ -41,11 +41,13 @@ def create(folder: Path) -> None:
     """Create the folder, or take an empty one.
 
     Raises:
-        RunFolderError: It cannot be written, or holds a run already.
+        RunFolderError: It cannot be written, or holds a run or anything else already.
     """
     try:
         if (folder / SETTINGS_FILE).exists():
             raise RunFolderError(f"{folder}: holds a run already. To go on with it: --resume {folder}; else choose another")
+        if folder.is_dir() and (found := next((path for path in folder.iterdir() if path.name != LOCK_FILE), None)):
+            raise RunFolderError(f"{folder}: is not empty ({found.name}); choose another with --run-dir")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "checkpoints").mkdir(exist_ok=True)
     except OSError as error:
@@ -165,6 +167,8 @@ def last_checkpoint(run: Path) -> Path:
     path = run / "checkpoints" / "last.ckpt"
     if path.is_file():
         return path
+    if run.is_file():
+        raise CheckpointError(f"{run}: is a file; name the run's folder: --resume {run.parent.parent}")
     if not run.is_dir():
         raise CheckpointError(f"{run}: no such run folder")
     raise CheckpointError(f"{run}: no checkpoints/last.ckpt to go on from; start anew without --resume")

@@ -63,6 +63,10 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+EVALUATION_DATA = ("image_size", "max_side", "val", "outside", "on_bad_sample")
+"""Of the settings of the data, those that trained weights are evaluated with."""
+
+
 class Section(BaseModel):
     """A table of the settings file."""
 
@@ -336,6 +340,7 @@ class Settings(BaseSettings):
         config: Path | None = None,
         overrides: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
+        place: str = "command line",
     ) -> Settings:
         """Read all sources.
 
@@ -343,11 +348,12 @@ class Settings(BaseSettings):
             config: A TOML or YAML file.
             overrides: Dotted names to values, e.g. ``{"trainer.epochs": 3}``.
             environ: The environment; ``os.environ`` by default.
+            place: Where the overrides come from, for messages.
 
         Raises:
             SettingsError: A name is unknown or a value is wrong; names the file and line, the variable or the option.
         """
-        return cls.load_with_sources(config, overrides, environ)[0]
+        return cls.load_with_sources(config, overrides, environ, place)[0]
 
     @classmethod
     def load_with_sources(
@@ -355,9 +361,10 @@ class Settings(BaseSettings):
         config: Path | None = None,
         overrides: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
+        place: str = "command line",
     ) -> tuple[Settings, Layers]:
         """``load``, and the layers that say where each value came from."""
-        layers = read_layers(cls, config, overrides or {}, environ)
+        layers = read_layers(cls, config, overrides or {}, environ, place)
         return validated(cls, layers), layers
 
 

@@ -68,9 +68,13 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def read_layers(
-    model: type[BaseModel], config: Path | None, overrides: Mapping[str, Any], environ: Mapping[str, str] | None
+    model: type[BaseModel],
+    config: Path | None,
+    overrides: Mapping[str, Any],
+    environ: Mapping[str, str] | None,
+    place: str = "command line",
 ) -> Layers:
-    """Read every source and check its names.
+    """Read every source and check its names; ``place`` is where overrides come from.
 
     Raises:
         SettingsError: A file cannot be read, or a name is unknown.
@@ -81,9 +85,9 @@ def read_layers(
         lines: dict[str, int] = {}
         tables, lines = _read_file(config)
         for name, value in _flatten(tables, known):
-            place = f"{config}:{lines.get(name, 1)}"
-            layers.file[_known(name, known, place)] = value
-            layers.places[name] = place
+            where = f"{config}:{_line(name, lines)}"
+            layers.file[_known(name, known, where)] = value
+            layers.places[name] = where
     for variable, value in (os.environ if environ is None else environ).items():
         if variable.startswith(ENV_PREFIX) and variable not in RESERVED:
             name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
@@ -96,9 +100,16 @@ def read_layers(
             layers.environment[name] = _parsed(name, value, variable)
             layers.places[name] = variable
     for name, value in overrides.items():
-        layers.overrides[_known(name, known, "command line")] = _parsed(name, value, "command line")
-        layers.places[name] = "command line"
+        layers.overrides[_known(name, known, place)] = _parsed(name, value, place)
+        layers.places[name] = place
     return layers
+
+
+def _line(name: str, lines: Mapping[str, int]) -> int:
+    """Where ``name`` stands, or the closest table around it that is known: an inline table, a merged one."""
+    while name and name not in lines:
+        name = name.rpartition(".")[0]
+    return lines.get(name, 1)
 
 
 def _parsed(name: str, value: Any, place: str) -> Any:
@@ -135,7 +146,7 @@ def _known(name: str, known: list[str], place: str) -> str:
 def _flatten(table: Mapping[str, Any], known: list[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in known:
+        if isinstance(value, Mapping) and name not in known and (value or any(k.startswith(f"{name}.") for k in known)):
             yield from _flatten(value, known, f"{name}.")
         else:
             yield name, value
@@ -144,7 +155,7 @@ def _flatten(table: Mapping[str, Any], known: list[str], prefix: str = "") -> It
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The tables of a settings file, and the line of each dotted name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -164,7 +175,12 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
             raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(tables, dict):
             raise SettingsError(f"{path}: expected tables of settings, found {type(tables).__name__}")
-        return tables, dict(_yaml_lines(node))
+        lines: dict[str, int] = {}
+        for name, line in _yaml_lines(node):
+            if name in lines:
+                raise SettingsError(f"{path}:{line}: {name!r} is set in line {lines[name]} already; remove one")
+            lines[name] = line
+        return tables, lines
     raise SettingsError(f"{path}: a settings file ends in .toml, .yaml or .yml")
 
 
@@ -173,10 +189,12 @@ def _toml_lines(text: str) -> dict[str, int]:
     lines: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([\w.\-\s]+)\]", line):
-            table = header[1].replace(" ", "") + "."
-        elif key := re.match(r"\s*([\w.\-]+)\s*=", line):
-            lines.setdefault(table + key[1], number)
+        if header := re.match(r"\s*\[([\w.\-\s\"']+)\]", line):
+            table = re.sub(r"[\s\"']", "", header[1])
+            lines.setdefault(table, number)
+            table += "."
+        elif key := re.match(r"\s*([\w.\-\"']+)\s*=", line):
+            lines.setdefault(table + re.sub(r"[\"']", "", key[1]), number)
     return lines
 
 

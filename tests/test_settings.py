@@ -54,6 +54,11 @@ def test_files(tmp_path: Path, suffix: str):
         ("[model]\nbackbone = 'resnet81'\n", r"run\.toml:2: model\.backbone = 'resnet81'.*Did you mean 'resnet18'"),
         ("[trainer]\nepochs = 'many'\n", r"run\.toml:2: trainer\.epochs = 'many'"),
         ("epochs = 3\n", r"run\.toml:1: unknown setting 'epochs'\. Did you mean 'trainer\.epochs'"),
+        ("seed = 1\n\ntrainer = { epohcs = 3 }\n", r"run\.toml:3: unknown setting 'trainer\.epohcs'"),
+        ("seed = 1\n[trainer]\n'epohcs' = 3\n", r"run\.toml:3: unknown setting 'trainer\.epohcs'"),
+        ("seed = 1\nmodel = { backbone = 'resnet81' }\n", r"run\.toml:2: model\.backbone = 'resnet81'"),
+        ("seed = 1\n\n[trainr]\n", r"run\.toml:3: unknown setting 'trainr'"),
+        ("[data]\nbatch_size = 2\n[data.more]\n", r"run\.toml:3: unknown setting 'data\.more'"),
         ("seed = = 3\n", r"run\.toml: not valid TOML.*line 1"),
     ],
 )
@@ -63,10 +68,27 @@ def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, expect
         Settings.load(config, environ={})
 
 
-def test_a_wrong_yaml_key_is_refused_with_its_line(tmp_path: Path):
-    config = write(tmp_path / "run.yaml", "seed: 1\ndata:\n  batch_size: 4\n  wrokers: 1\n")
-    with pytest.raises(SettingsError, match=r"run\.yaml:4: unknown setting 'data\.wrokers'\. Did you mean 'data\.workers'"):
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "seed: 1\ndata:\n  batch_size: 4\n  wrokers: 1\n",
+            r"run\.yaml:4: unknown setting 'data\.wrokers'\. Did you mean 'data\.workers'",
+        ),
+        ("seed: 1\ntrainr: {}\n", r"run\.yaml:2: unknown setting 'trainr'"),
+        ("seed: 1\ntrainer:\n  <<: {epohcs: 3}\n", r"run\.yaml:2: unknown setting 'trainer\.epohcs'"),
+        ("seed: 1\nname: a\nseed: 2\n", r"run\.yaml:3: 'seed' is set in line 1 already; remove one"),
+    ],
+)
+def test_a_wrong_yaml_key_is_refused_with_its_line(tmp_path: Path, text: str, expected: str):
+    config = write(tmp_path / "run.yaml", text)
+    with pytest.raises(SettingsError, match=expected):
         Settings.load(config, environ={})
+
+
+def test_empty_tables_and_byte_order_marks_are_fine(tmp_path: Path):
+    for text in ("[trainer]\n", "\ufeffseed = 0\n", "[trainer]\n[cache.options]\n"):
+        assert Settings.load(write(tmp_path / "run.toml", text), environ={}) == Settings()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -22,6 +23,14 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Setti
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. optimizer.lr=0.001. Repeatable."),
+]
+CheckpointSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Instead of the checkpoint's, e.g. postprocess.threshold=0.3, data.image_size=960. Repeatable.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More log lines, library warnings included.")]
@@ -53,6 +62,31 @@ def load_settings(
     return Settings.load_with_sources(config, overrides)
 
 
+def checkpoint_settings(sets: Sequence[str] | None, options: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Values that replace those of a checkpoint, by section, as ``Pipeline.from_checkpoint`` takes them.
+
+    Args:
+        sets: The ``KEY=VALUE`` of ``--set``.
+        options: As for ``load_settings``.
+
+    Raises:
+        SettingsError: As for ``load_settings``, or an option has no meaning with trained weights; such variables are left alone.
+    """
+    from ocrsdk.settings import EVALUATION_DATA
+
+    settings, layers = load_settings(None, sets, options)
+    found: dict[str, dict[str, Any]] = {"postprocess": {}, "data": {}}
+    for name in (*layers.environment, *layers.overrides):
+        section, _, key = name.rpartition(".")
+        if section == "postprocess" or (section == "data" and key in EVALUATION_DATA):
+            found[section][key] = getattr(getattr(settings, section), key)
+        elif name in layers.overrides:
+            raise SettingsError(
+                f"--set {name}: with trained weights there are postprocess.*, data.{', data.'.join(EVALUATION_DATA)}"
+            )
+    return found
+
+
 def set_up_output(verbose: bool = False, quiet: bool = False, log_format: str = "console") -> None:
     """Log lines on stderr; those of libraries, and their warnings, only with ``--verbose``."""
     from ocrsdk import logs
@@ -63,6 +97,8 @@ def set_up_output(verbose: bool = False, quiet: bool = False, log_format: str = 
         raise SettingsError(f"--log-format {log_format}: expected console or json")
     logs.configure("debug" if verbose else "warning" if quiet else "info", log_format)  # type: ignore[arg-type]
     if not verbose:
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our errors name the file; read when cv2 is imported
+        warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's bound for a warning; ours is twice that
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\.")
         warnings.filterwarnings("ignore", module=r"torch\.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -39,8 +41,15 @@ def synth(
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is not empty; choose another folder, or remove it")
-    for split, count, split_seed in (("train", pages, 2 * seed), ("val", val_pages, 2 * seed + 1)):
-        for _ in file_progress(f"drawing {split}")(write_pages(out / split, count, split_seed, scenes), count):
-            pass
-    marker.write_text(recipe, encoding="utf-8")
+    partial = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")  # so that OUT is whole, or is not there
+    try:
+        for split, count, split_seed in (("train", pages, 2 * seed), ("val", val_pages, 2 * seed + 1)):
+            for _ in file_progress(f"drawing {split}")(write_pages(partial / split, count, split_seed, scenes), count):
+                pass
+        (partial / marker.name).write_text(recipe, encoding="utf-8")
+        partial.rename(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     say(f"{out}: {pages} training and {val_pages} validation pages. Next: ocrsdk train {out} --max-time 4m")

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ocrsdk.cli.common import JsonOption, VerboseOption, file_progress, print_json, say, set_up_output, table
+from ocrsdk.cli.common import (
+    CheckpointSetOption,
+    JsonOption,
+    VerboseOption,
+    checkpoint_settings,
+    file_progress,
+    print_json,
+    say,
+    set_up_output,
+    table,
+)
 
 if TYPE_CHECKING:
     from ocrsdk.results import EvaluationResult
@@ -16,14 +26,22 @@ if TYPE_CHECKING:
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="For instance RUN/checkpoints/best.ckpt.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Data folder; its val/ is taken if there is one.")],
+    on_bad_sample: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="stop, or skip: leave bad samples out, listed.  [default: as in training]")
+    ] = None,
+    sets: CheckpointSetOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Score a checkpoint: precision, recall and hmean at IoU 0.5 (ICDAR 2015 protocol)."""
+    """Score a checkpoint: precision, recall and hmean at IoU 0.5 (ICDAR 2015 protocol).
+
+    Pages are prepared and judged as in the run that trained it, and OCRSDK_POSTPROCESS__* and OCRSDK_DATA__* variables count.
+    """
+    given = checkpoint_settings(sets, {"data.on_bad_sample": on_bad_sample})
     set_up_output(verbose)
     from ocrsdk.pipeline import Pipeline
 
-    pipeline = Pipeline.from_checkpoint(checkpoint, progress=file_progress("evaluating"))
+    pipeline = Pipeline.from_checkpoint(checkpoint, given["postprocess"], given["data"], progress=file_progress("evaluating"))
     result = pipeline.evaluate(data)
     print_json(result.as_dict()) if json else _show(result)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ocrsdk.cli.common import VerboseOption, note, say, set_up_output
+from ocrsdk.cli.common import CheckpointSetOption, VerboseOption, checkpoint_settings, note, say, set_up_output
 from ocrsdk.errors import DataError, OcrsdkError
 
 
@@ -19,11 +19,14 @@ def predict(
         Path | None, typer.Option("--json", metavar="OUT", help="Write polygons and scores as JSON; - for stdout.")
     ] = None,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the images with polygons drawn.")] = None,
+    sets: CheckpointSetOption = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Find text in images. Polygons are in pixels of the upright image."""
+    given = checkpoint_settings(sets)
     set_up_output(verbose)
     from ocrsdk.data.annotations import find_images
+    from ocrsdk.data.image import check_image
     from ocrsdk.pipeline import Pipeline
 
     files: list[Path] = []
@@ -37,21 +40,28 @@ def predict(
             files.append(path)
         else:
             raise DataError(f"{path}: no such file or folder")
+    for file in files:
+        check_image(file, decode=False)
+    if json is not None and str(json) != "-":
+        _check_outputs([json], files)
+        if not json.absolute().parent.is_dir():
+            raise OcrsdkError(f"{json}: {json.parent} is no folder; create it, or choose another with --json")
     if draw is not None:
         _check_names(files)
+        _check_outputs([_drawn(draw, file) for file in files], files)
         try:
             draw.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OcrsdkError(f"{draw}: cannot be created ({error.strerror}); choose another with --draw") from error
     pages = []
-    for page in Pipeline.from_checkpoint(checkpoint).iter_predict(files):
+    for page in Pipeline.from_checkpoint(checkpoint, given["postprocess"], given["data"]).iter_predict(files):
         pages.append(page.as_dict())
         line = f"{page.image}: {len(page.detections)} regions"
         note(line) if str(json) == "-" else say(line)
         if draw is not None:
             from ocrsdk.drawing import draw_page
 
-            draw_page(page, draw / f"{page.image.stem}.jpg")
+            draw_page(page, _drawn(draw, page.image))
     if json is not None:
         text = jsonlib.dumps(pages, ensure_ascii=False, indent=1)
         if str(json) == "-":
@@ -61,6 +71,20 @@ def predict(
                 json.write_text(text + "\n", encoding="utf-8")
             except OSError as error:
                 raise OcrsdkError(f"{json}: cannot be written ({error.strerror}); choose another with --json") from error
+
+
+def _drawn(folder: Path, image: Path) -> Path:
+    return folder / f"{image.stem}.jpg"
+
+
+def _check_outputs(outputs: list[Path], files: list[Path]) -> None:
+    """Before any work: they can be files, and are none of those that are read."""
+    read = {file.resolve() for file in files}
+    for path in outputs:
+        if path.is_dir():
+            raise OcrsdkError(f"{path}: is a folder; name a file")
+        if path.resolve() in read:
+            raise OcrsdkError(f"{path}: is one of the images that are read, and would be lost; choose another name or folder")
 
 
 def _check_names(files: list[Path]) -> None:

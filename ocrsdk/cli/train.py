@@ -22,6 +22,7 @@ from ocrsdk.cli.common import (
     set_up_output,
     table,
 )
+from ocrsdk.errors import SettingsError
 
 if TYPE_CHECKING:
     from ocrsdk.results import FitResult, Plan
@@ -81,6 +82,8 @@ def train(
 
     if resume is not None and str(resume) == "last" and not resume.exists():
         resume = run_folder.find_last()
+    if resume is not None and run_dir is not None:
+        raise SettingsError(f"--run-dir {run_dir}: a run goes on in its own folder, {resume}; leave --run-dir out")
     if resume is not None and config is None:
         run_folder.last_checkpoint(resume)
         config = resume / run_folder.SETTINGS_FILE

@@ -88,15 +88,21 @@ def _split_polygon(line: str, where: str) -> tuple[list[str], str]:
     return coordinates, text
 
 
+_FARTHEST = 1e6
+"""Pixels from the origin. No image is that large, and float32 still tells hundredths apart below a tenth of it."""
+
+
 def _parse_polygon(fields: list[str], line: str, where: str) -> NDArray[np.float32]:
     numbers = []
     for field in fields:
         try:
-            number = float(field)
+            number = float(field) if field.isascii() and "_" not in field else float("none")  # Python reads 1_0 as ten
         except ValueError:
             raise AnnotationError(f"{where}: coordinate {field.strip()!r} is not a number: {_cut(line)}") from None
         if not math.isfinite(number):
             raise AnnotationError(f"{where}: coordinate {field.strip()!r} is not finite: {_cut(line)}")
+        if abs(number) > _FARTHEST:
+            raise AnnotationError(f"{where}: coordinate {field.strip()!r} is beyond any page: {_cut(line)}")
         numbers.append(number)
     polygon = np.array(numbers, dtype=np.float64).reshape(-1, 2)
     if not is_valid(polygon):
@@ -159,7 +165,8 @@ def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
     if not images:
         raise DataError(f"{images_dir}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
     labels = {unicodedata.normalize("NFC", p.name): p for p in sorted(labels_dir.glob("*.txt"))}
-    pairs, problems, used = [], [], set()
+    pairs, problems = [], []
+    used: dict[str, Path] = {}
     for image in images:
         stem = unicodedata.normalize("NFC", image.stem)
         whole = unicodedata.normalize("NFC", image.name)
@@ -170,9 +177,13 @@ def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
             )
         elif len(names) > 1:
             problems.append(DataError(f"{image}: two label files, {names[0]} and {names[1]}; remove one"))
+        elif names[0] in used:
+            problems.append(
+                DataError(f"{image}: shares {labels[names[0]]} with {used[names[0]].name}; rename one image and its label")
+            )
         else:
             pairs.append((image, labels[names[0]]))
-        used.update(names)
+        used.update(dict.fromkeys(names, image))
     problems += [
         DataError(f"{path}: a label without an image in {images_dir}") for name, path in labels.items() if name not in used
     ]

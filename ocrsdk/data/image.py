@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from typing import TYPE_CHECKING
 
 import cv2
@@ -66,15 +67,27 @@ def _read_checked(path: Path) -> tuple[bytes, tuple[int, int]]:
 
 
 def _cut_short(data: bytes, kind: str | None) -> bool:
-    """OpenCV fills the missing part of a truncated file with grey without an error, so look for the end mark.
-
-    In a JPEG's entropy-coded data 0xFF is always escaped, so the last end-of-image mark of a whole file stands behind its last
-    start-of-scan mark, also when a thumbnail or trailing bytes hold marks of their own.
-    """
+    """OpenCV fills the missing part of a truncated file with grey without an error, so look for the end mark."""
     if kind in ("JPEG", "MPO"):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        return not (data.endswith(_END_OF_IMAGE) or _reaches_end_mark(data))
     if kind == "PNG":
         return b"IEND" not in data[-1024:]
+    return False
+
+
+_END_OF_IMAGE = b"\xff\xd9"
+_MARK = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+"""A mark of a JPEG file; in entropy-coded data 0xFF is followed by zero or by the number of a restart."""
+
+
+def _reaches_end_mark(data: bytes) -> bool:
+    """Whether the first image of a JPEG file has its end mark, whatever follows it: a second image, a film, a vendor's bytes."""
+    position = 2
+    while (mark := _MARK.search(data, position)) is not None:
+        position = mark.end()
+        if mark[1] == b"\xd9":
+            return True
+        position += int.from_bytes(data[position : position + 2], "big")  # a segment, a thumbnail in it included
     return False
 
 

@@ -77,7 +77,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         remedy = f". Beside it: {', '.join(p.name for p in beside)}" if beside else ""
         raise CheckpointError(f"{path}: cannot be loaded ({kind}){remedy}") from error
     passport = content.get("ocrsdk") if isinstance(content, dict) else None
-    if not isinstance(passport, dict) or "state_dict" not in content:
+    if not isinstance(passport, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of ocrsdk")
     if passport.get("format") != FORMAT:
         raise CheckpointError(
@@ -112,12 +112,11 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
     except (RuntimeError, TypeError, KeyError, OcrsdkError) as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
         raise CheckpointError(f"{path}: the weights do not fit the model {passport.get('model')}: {first[:200]}") from error
+    if bad := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise CheckpointError(f"{path}: {len(bad)} weights hold NaN or infinity, first {bad[0]}; nothing can be found with them")
+    prepare, postprocess, settings = (passport.get(key) for key in ("prepare", "postprocess", "settings"))
+    if not (isinstance(prepare, dict) and isinstance(postprocess, dict) and isinstance(settings, dict)):
+        raise CheckpointError(f"{path}: holds no preparation, post-processing or settings; it has been changed by hand")
     return LoadedCheckpoint(
-        path,
-        model.eval(),
-        passport["prepare"],
-        passport["postprocess"],
-        passport["settings"],
-        content.get("epoch", 0),
-        content.get("global_step", 0),
+        path, model.eval(), prepare, postprocess, settings, content.get("epoch", 0), content.get("global_step", 0)
     )

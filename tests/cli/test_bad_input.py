@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -70,6 +71,12 @@ def spoil_labels(line: str) -> Callable[[Path], None]:
     return spoil
 
 
+def unclosed(data: Path) -> None:
+    labels = data / "train" / "labels"
+    (labels / "gt_0002.txt").unlink(missing_ok=True)
+    (labels / "0002.png.txt").write_text("10,10,90,10,90,40,10,word\n")
+
+
 def rewrite_image(content: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     def spoil(data: Path) -> None:
         path = data / "train" / "images" / "0002.png"
@@ -98,6 +105,13 @@ SPOILT = {
     "letters": (spoil_labels("1,2,3,4,5,x,7,8,text"), ["gt_0002.txt:2", "'x'"]),
     "NaN": (spoil_labels("1,2,nan,4,5,6,7,8,text"), ["gt_0002.txt:2", "nan"]),
     "self-crossing": (spoil_labels("10,10,90,40,90,10,10,40,text"), ["gt_0002.txt:2", "cross"]),
+    "no number of ours": (spoil_labels("1_0,2,3,4,5,6,7,8,text"), ["gt_0002.txt:2", "'1_0'"]),
+    "beyond any page": (spoil_labels("1e39,0,1e39,10,0,10,0,0,text"), ["gt_0002.txt:2", "'1e39'", "beyond any page"]),
+    "unclosed": (unclosed, ["0002.png.txt:1", "7 coordinates before the text, expected an even number"]),
+    "one label for two images": (
+        lambda d: shutil.copy(d / "train/images/0002.png", d / "train/images/0002.jpg"),
+        ["0002.jpg", "0002.png"],
+    ),
     "flat": (spoil_labels("10,10,90,10,90,10,10,10,text"), ["gt_0002.txt:2"]),
 }
 
@@ -154,6 +168,14 @@ def test_boxes_outside_the_page_follow_the_policy(cli: CLI, tmp_path: Path, data
         (("--workers", "100"), ["workers", "100", "CPUs"]),
         (("--config", "none.toml"), ["none.toml"]),
         (("--resume", "none"), ["none: no such run folder"]),
+        (("--resume", "data/train/images/0002.png"), ["is a file; name the run's folder"]),
+        (("--resume", "none", "--run-dir", "there"), ["a run goes on in its own folder"]),
+        (("--run-dir", "data"), ["data: is not empty"]),
+        (("--model", "DBNet++"), ["model.name", "Did you mean 'dbnet++'"]),
+        (("--set", "optimizer.lr=inf"), ["optimizer.lr", "finite"]),
+        (("--set", "loss.negative_ratio=inf"), ["loss.negative_ratio", "finite"]),
+        (("--max-time", "99999999999h"), ["max_time", "longer than"]),
+        (("--set", "targets.thresh_min=0.8"), ["targets.thresh_min is not smaller"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -189,6 +211,58 @@ def test_run_folder_that_cannot_be(cli: CLI, tmp_path: Path, data: Path):
     assert "--run-dir" in message
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(cli: CLI, tmp_path: Path, data: Path):
+    for more in ((), ("--dry-run",)):
+        message = refused(cli, tmp_path, "train", data, "--set", "trainer.accelerator=cuda", *more)
+        assert "finds no cuda device on this machine; there are: cpu" in message
+
+
+@pytest.mark.slow
+def test_predicting_overwrites_no_image_and_checks_first(cli: CLI, tmp_path: Path, synth_pages: Path):
+    from PIL import Image
+
+    torch.save(untrained(), tmp_path / "good.ckpt")
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.open(synth_pages / f"val/images/000{number}.png").save(tmp_path / f"photos/{number}.jpg")
+    (tmp_path / "link").symlink_to("photos")
+    for folder in ("photos", "link"):
+        message = refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--draw", folder)
+        assert f"{folder}/0.jpg: is one of the images that are read" in message
+    assert "is one of the images" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "photos/1.jpg")
+    assert "none is no folder" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "none/out.json")
+    assert "photos: is a folder" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "photos")
+    assert "trainer.epochs: with trained weights there are postprocess.*" in refused(
+        cli, tmp_path, "predict", "good.ckpt", "photos", "--set", "trainer.epochs=3"
+    )
+    (tmp_path / "photos/2.jpg").touch()
+    assert "2.jpg: the file is empty" in refused(
+        cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "a.json", "--draw", "drawn"
+    )
+
+
+@pytest.mark.slow
+def test_evaluating_leaves_bad_samples_out_where_asked(cli: CLI, tmp_path: Path, data: Path):
+    torch.save(untrained(), tmp_path / "good.ckpt")
+    (data / "val/images/0001.png").write_bytes(b"hello")
+    assert "To leave such samples out: --on-bad-sample skip" in refused(cli, tmp_path, "evaluate", "good.ckpt", data)
+    result = cli("evaluate", "good.ckpt", data, "--on-bad-sample", "skip", "--json", "--set", "data.image_size=96")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["images"] == 1
+    assert "0001.png" in result.stderr
+    assert "neither val/ nor images/ in it" in refused(cli, tmp_path, "evaluate", "good.ckpt", tmp_path)
+
+
+def untrained() -> dict[str, object]:
+    from ocrsdk.models.checkpoint import make_passport
+    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+
+    state = {f"model.{k}": v for k, v in DBNet().state_dict().items()}
+    return {"state_dict": state, "ocrsdk": make_passport(DBNetConfig(), {}, {}, {}, "fp32")}
+
+
 class Bomb:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch exploded",)
@@ -197,12 +271,16 @@ class Bomb:
 @pytest.mark.slow
 def test_hostile_and_damaged_checkpoints(cli: CLI, tmp_path: Path, data: Path):
     from ocrsdk.models.checkpoint import make_passport
-    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+    from ocrsdk.models.dbnet import DBNetConfig
 
     (tmp_path / "bomb.ckpt").write_bytes(pickle.dumps(Bomb()))
     torch.save({"state_dict": {}, "ocrsdk": Bomb()}, tmp_path / "bomb2.ckpt")
-    state = {f"model.{k}": v for k, v in DBNet().state_dict().items()}
-    good = {"state_dict": state, "ocrsdk": make_passport(DBNetConfig(), {}, {}, {}, "fp32")}
+    good = untrained()
+    passport, state = good["ocrsdk"], good["state_dict"]
+    torch.save({**good, "ocrsdk": {**passport, "prepare": None}}, tmp_path / "bare.ckpt")
+    torch.save({**good, "ocrsdk": {**passport, "postprocess": {"magic": 1}}}, tmp_path / "magic.ckpt")
+    torch.save({**good, "state_dict": [1]}, tmp_path / "list.ckpt")
+    torch.save({**good, "state_dict": {k: v * torch.nan for k, v in state.items()}}, tmp_path / "nan.ckpt")
     torch.save(good, tmp_path / "good.ckpt")
     (tmp_path / "half.ckpt").write_bytes((tmp_path / "good.ckpt").read_bytes()[:100_000])
     torch.save({**good, "ocrsdk": make_passport(DBNetConfig(backbone="resnet18"), {}, {}, {}, "fp32")}, tmp_path / "other.ckpt")
@@ -213,6 +291,10 @@ def test_hostile_and_damaged_checkpoints(cli: CLI, tmp_path: Path, data: Path):
         "half": "truncated, damaged",
         "other": "do not fit",
         "foreign": "not a checkpoint of ocrsdk",
+        "bare": "holds no preparation",
+        "magic": "unknown here",
+        "list": "not a checkpoint of ocrsdk",
+        "nan": "NaN or infinity",
         "absent": "no such file",
     }
     for name, part in expected.items():

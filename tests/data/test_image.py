@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -79,6 +80,42 @@ def test_a_truncated_file_is_refused(tmp_path: Path, picture: np.ndarray, name: 
         read_image(path)
     with pytest.raises(ImageError):
         check_image(path, decode=False)
+
+
+JPEGS = {"plain": {}, "progressive": {"progressive": True}, "restarts": {"restart_marker_blocks": 2}, "thumbnail": {}}
+
+
+def jpeg(picture: np.ndarray, kind: str) -> bytes:
+    """As a camera writes it; ``thumbnail`` has a whole JPEG in its EXIF."""
+    file, exif = io.BytesIO(), Image.Exif()
+    if kind == "thumbnail":
+        small = io.BytesIO()
+        Image.fromarray(picture[:32, :32]).save(small, "JPEG")
+        exif[0x010E] = small.getvalue()
+    Image.fromarray(picture).save(file, "JPEG", exif=exif, **JPEGS[kind])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_what_follows_a_whole_jpeg_does_not_matter(tmp_path: Path, picture: np.ndarray, kind: str):
+    """A phone appends a film, with any bytes in it."""
+    whole, path = jpeg(picture, kind), tmp_path / "a.jpg"
+    path.write_bytes(whole)
+    expected = read_image(path)
+    rng = np.random.default_rng(0)
+    for tail in (b"\xff\xda\xff\xda", b"\0" * 999, whole[: len(whole) // 2], rng.bytes(200_000), rng.bytes(200_000)):
+        path.write_bytes(whole + tail)
+        np.testing.assert_array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("tail", [b"", b"\0" * 5000])
+def test_a_jpeg_that_ends_within_its_pixels_is_refused(tmp_path: Path, picture: np.ndarray, kind: str, tail: bytes):
+    whole, path = jpeg(picture, kind), tmp_path / "a.jpg"
+    for share in (0.8, 0.9, 0.99):
+        path.write_bytes(whole[: int(len(whole) * share)] + tail)
+        with pytest.raises(ImageError, match="the JPEG file is cut short"):
+            read_image(path)
 
 
 def test_empty_missing_and_foreign_files(tmp_path: Path):

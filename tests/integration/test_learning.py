@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from ocrsdk import Pipeline, Settings
 from ocrsdk.data.synth import write_pages
+from ocrsdk.errors import SettingsError
 from tests.conftest import CLI
 
 pytestmark = pytest.mark.slow
@@ -66,6 +68,32 @@ def test_dry_run_writes_nothing_and_tells_the_plan(cli: CLI, tmp_path: Path, syn
     assert plan["precision"] == "fp32"
     assert plan["parameters"] > 100_000
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_evaluated_as_its_run_did(tmp_path: Path, synth_pages: Path):
+    """Text beyond the page is judged, or is not, and the validation folder is found, as in training."""
+    shutil.copytree(synth_pages, tmp_path / "data")
+    (tmp_path / "data/val").rename(tmp_path / "data/test")
+    label = next((tmp_path / "data/test/labels").iterdir())
+    label.write_text(label.read_text() + "-30,1,30,1,30,22,-30,22" + ",beyond" * label.name.startswith("gt_") + "\n")
+    settings = Settings(
+        run_dir=tmp_path / "run",
+        data={"crop": 64, "image_size": 96, "workers": 0, "val": "test", "outside": "ignore"},
+        trainer={"epochs": 1, "accelerator": "cpu", "overlays": 0},
+    )
+    trained = Pipeline(settings).fit(tmp_path / "data")
+    again = Pipeline.from_checkpoint(trained.best_checkpoint).evaluate(tmp_path / "data")
+    assert again.score == trained.score
+    clipped = Pipeline.from_checkpoint(trained.best_checkpoint, data={"outside": "clip"}).evaluate(tmp_path / "data")
+    assert clipped.score.gt_cared == trained.score.gt_cared + 1
+    one = Pipeline.from_checkpoint(trained.best_checkpoint, {"threshold": 0.01, "box_threshold": 0}, {"image_size": 64})
+    assert one.predict(synth_pages / "val/images/0000.png")[0].image.name == "0000.png"
+    with pytest.raises(
+        SettingsError, match=r"best.ckpt: unknown setting 'postprocess.unclip'. Did you mean 'postprocess.unclip_ratio'"
+    ):
+        Pipeline.from_checkpoint(trained.best_checkpoint, {"unclip": 3})
+    with pytest.raises(SettingsError, match=r"data.crop is not for trained weights"):
+        Pipeline.from_checkpoint(trained.best_checkpoint, data={"crop": 64})
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
