@@ -96,7 +96,7 @@ def _parse_polygon(fields: list[str], line: str, where: str) -> NDArray[np.float
     numbers = []
     for field in fields:
         try:
-            number = float(field) if field.isascii() and "_" not in field else float("none")  # Python reads 1_0 as ten
+            number = _number(field)
         except ValueError:
             raise AnnotationError(f"{where}: coordinate {field.strip()!r} is not a number: {_cut(line)}") from None
         if not math.isfinite(number):
@@ -111,6 +111,13 @@ def _parse_polygon(fields: list[str], line: str, where: str) -> NDArray[np.float
             "give the corners in order around the text"
         )
     return polygon.astype(np.float32)
+
+
+def _number(field: str) -> float:
+    """What ``float`` reads, but for ``1_0``, which is ten to Python, and digits of other scripts."""
+    if "_" in field or not field.isascii():
+        raise ValueError(field)
+    return float(field)
 
 
 def _cut(line: str) -> str:

@@ -54,7 +54,7 @@ class _Pin:
 
     def _enter(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         left = ExitStack()
-        for device in ("cpu", "cuda"):
+        for device in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(device):
                 left.enter_context(torch.autocast(device, enabled=False))
         self._left.append(left)
