@@ -1,11 +1,10 @@
-"""The parity gate: its statistics, its certificates, and its three outcomes with real runs of real plug-ins."""
+"""The parity gate: its statistics, what it refuses, and its three outcomes with real runs of real plug-ins."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import statistics
 import sys
 import time
 from dataclasses import replace
@@ -20,18 +19,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
-from structlog.testing import capture_logs
 
-from ocrsdk import Pipeline, Settings, certificates, plugins
-from ocrsdk.assembly import check_run
-from ocrsdk.certificates import Binding, Certificate
+from ocrsdk import Pipeline, Settings
 from ocrsdk.errors import OcrsdkError
 from ocrsdk.models.checkpoint import make_passport
 from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.precision.parity import equivalence
-from ocrsdk.precision_bench import Cell, MeasuringProcess
 from ocrsdk.precision_check import ArmRun, judge, ratios
-from ocrsdk.precision_choice import binding, choose_precision
 from tests.conftest import CLI
 from tests.test_plugins import install
 
@@ -90,119 +84,6 @@ def test_a_stopped_run_fails_the_candidate_and_never_counts_for_the_baseline():
     assert ratios([cold, *base[1:], *good, broken]) == (1.5, 0.6)
     swapped = [replace(r, arm="baseline") for r in (*good, broken)] + [replace(r, arm="candidate") for r in base]
     assert judge(swapped, 1.0).outcome == "inconclusive"
-
-
-# ---------------------------------------------------------------------------- certificates
-
-
-def certificate(bound: Binding, **changes: object) -> Certificate:
-    made = Certificate(bound, "fp32", -0.1, -0.4, 0.2, 1.0, 3, 3, 1.8, 0.7, "2026-01-01T00:00:00+00:00")
-    return replace(made, **changes)
-
-
-BOUND = Binding("bf16", {"force": True}, {"name": "dbnet"}, {"k": 50.0}, "abc", "cpu AVX2", {"torch": "2.13.0"})
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("options", {"force": False}, "options.force: true -> false"),
-        ("model", {"name": "dbnet++"}, 'model.name: "dbnet" -> "dbnet++"'),
-        ("loss", {"k": 49.0}, "loss.k: 50.0 -> 49.0"),
-        ("data", "xyz", 'data: "abc" -> "xyz"'),
-        ("device", "cuda NVIDIA", 'device: "cpu AVX2" -> "cuda NVIDIA"'),
-        ("versions", {"torch": "2.14.1"}, 'versions.torch: "2.13.0" -> "2.14.1"'),
-    ],
-)
-def test_any_difference_voids_a_certificate_and_is_named(tmp_path: Path, name: str, value: object, told: str):
-    certificates.save(tmp_path, certificate(BOUND))
-    held = certificates.read_all(tmp_path)
-    assert certificates.find(held, BOUND) == certificate(BOUND)
-    other = replace(BOUND, **{name: value})
-    assert certificates.find(held, other) is None
-    assert certificates.why_void(held, other) == told
-    certificates.save(tmp_path, certificate(BOUND, difference=0.1))
-    assert [c.difference for c in certificates.read_all(tmp_path)] == [0.1]
-
-
-def test_a_failed_check_takes_an_earlier_certificate_away(tmp_path: Path):
-    certificates.save(tmp_path, certificate(BOUND))
-    certificates.revoke(tmp_path, replace(BOUND, data="other"))
-    assert certificates.read_all(tmp_path)
-    certificates.revoke(tmp_path, BOUND)
-    assert certificates.read_all(tmp_path) == []
-
-
-def test_damaged_certificates_are_named_and_prove_nothing(tmp_path: Path):
-    path = certificates.save(tmp_path, certificate(BOUND))
-    path.write_text(path.read_text()[:-40])
-    (tmp_path / "other.json").write_text('{"a": 1}')
-    with capture_logs() as logs:
-        assert certificates.read_all(tmp_path) == []
-    assert [entry["file"] for entry in logs] == [str(path), str(tmp_path / "other.json")]
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"difference": "abc"}, "difference: Input should be a valid number"),
-        ({"margin": None}, "margin: Input should be a valid number"),
-        ({"seeds": "3"}, "seeds: Input should be a valid integer"),
-        ({"created": 5}, "created: Input should be a valid string"),
-        ({"created": "yesterday"}, "Invalid isoformat string"),
-        ({"binding": {"model": {"name": 1}}}, "binding.model.name: Input should be a valid string"),
-        ({"binding": {"options": [1]}}, "binding.options: Input should be an object"),
-        ({"binding": {"strategy": ["bf16"]}}, "binding.strategy: Input should be a valid string"),
-        ({"more": 1}, "more: "),
-        ({"difference": -11.8, "low": -50.0, "high": 0.0}, "the check was not passed: -50.0 to 0.0 points"),
-        ({"difference": 5.0}, "no interval and margin of a check"),
-        ({"margin": 60.0}, "no interval and margin of a check"),
-        ({"speedup": math.inf}, "speedup: Input should be a finite number"),
-        ({"seeds": 1}, "are those of no check"),
-    ],
-)
-def test_a_certificate_is_whole_and_passed_or_it_is_none(tmp_path: Path, changes: dict[str, object], told: str):
-    path = certificates.save(tmp_path, certificate(BOUND))
-    content = json.loads(path.read_text())
-    bound = {**content["binding"], **changes.pop("binding", {})}  # type: ignore[dict-item]
-    path.write_text(json.dumps({**content, **changes, "binding": bound}))
-    with capture_logs() as logs:
-        assert certificates.read_all(tmp_path) == []
-    (entry,) = logs
-    assert told in entry["reason"]
-
-
-def test_a_folder_that_can_hold_no_certificate_is_refused_before_training(tmp_path: Path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OcrsdkError, match=r"file: cannot be written \(File exists\); set precision.certificates"):
-        certificates.check_folder(tmp_path / "file")
-
-
-def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, synth_pages: Path):
-    settings = Settings(
-        precision={"strategy": "auto", "certificates": tmp_path}, trainer={"accelerator": "cpu"}, data={"root": synth_pages}
-    )
-    checked = check_run(settings, None)
-    assert choose_precision(checked, "cpu").strategy.name == "fp32"
-    cls = plugins.precision_strategy("bf16")
-    bound = binding(checked, cls(cls.check_options({"force": True}, "")), "cpu")
-    certificates.save(tmp_path, certificate(bound))
-    chosen = choose_precision(checked, "cpu")
-    assert (chosen.strategy.name, chosen.strategy.options.force) == ("bf16", True)
-    assert chosen.certificate == certificate(bound)
-    assert "1.80 times" in chosen.why
-    certificates.save(tmp_path, certificate(bound, seeds=2))
-    assert choose_precision(checked, "cpu").strategy.name == "fp32"
-    certificates.save(tmp_path, certificate(bound, speedup=0.9))
-    assert choose_precision(checked, "cpu").strategy.name == "fp32"
-    certificates.save(tmp_path, certificate(bound))
-    label = next((synth_pages / "train/labels").iterdir())
-    before = label.read_text()
-    try:
-        label.write_text(before + "1,1,30,1,30,12,1,12,more\n")
-        assert choose_precision(check_run(settings, None), "cpu").strategy.name == "fp32"
-    finally:
-        label.write_text(before)
 
 
 # --------------------------------------------------------------------- the gate, end to end
@@ -346,47 +227,6 @@ def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
     assert "overflow" in result.stdout
     result = cli("precision", "replay", "run/checkpoints/last.ckpt")
     assert result.returncode == 2
-
-
-@pytest.mark.slow
-def test_bench_of_precision(cli: CLI):
-    args = ("--backbone", "mobilenet", "--size", "64", "--steps", "2", "--threads", "1")
-    result = cli("bench", "precision", *args, "--no-cache", "--json")
-    assert result.returncode == 0, result.stderr
-    steps = json.loads(result.stdout)["steps"]
-    assert [step["cell"]["strategy"] for step in steps] == ["fp32", "bf16", "fp16-safe"]
-    for step in steps:
-        assert step["first_loss"] == pytest.approx(steps[0]["first_loss"], rel=0.02)
-        assert len(step["step_seconds"]) == 2
-        assert step["images_per_second"] == pytest.approx(2 / statistics.mean(step["step_seconds"]))
-        assert step["peak_memory_bytes"] > 0
-        assert step["gemm_share"] > 0
-
-
-@pytest.mark.slow
-def test_a_measuring_process_that_is_killed_is_told():
-    with MeasuringProcess.started(Cell("fp32", "mobilenet", 64, 2, "cpu")) as measuring:
-        assert measuring.answer() > 0
-        (child,) = (p for p in psutil.Process().children() if "ocrsdk.precision_bench" in p.cmdline())
-        child.kill()
-        with pytest.raises(OcrsdkError, match="exit code -9; if memory ran out"):
-            measuring.answer("step")
-
-
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        (("--device", "tpu"), "--device tpu: expected auto, cpu or cuda"),
-        (("--size", "100"), "--size 100: expected a multiple of 32; try 96"),
-        (("--strategy", "fp33"), "no precision strategy named 'fp33'"),
-        (("--backbone", "mobilnet"), "Did you mean 'mobilenet'?"),
-    ],
-)
-def test_bench_of_precision_refuses(cli: CLI, option: tuple[str, str], said: str):
-    result = cli("bench", "precision", "--no-cache", *option)
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(

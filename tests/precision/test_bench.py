@@ -1,0 +1,54 @@
+"""``ocrsdk bench precision``: real measuring processes, small."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import psutil
+import pytest
+
+from ocrsdk.errors import OcrsdkError
+from ocrsdk.precision_bench import Cell, MeasuringProcess
+from tests.conftest import CLI
+
+
+@pytest.mark.slow
+def test_bench_of_precision(cli: CLI):
+    args = ("--backbone", "mobilenet", "--size", "64", "--steps", "2", "--threads", "1")
+    result = cli("bench", "precision", *args, "--no-cache", "--json")
+    assert result.returncode == 0, result.stderr
+    steps = json.loads(result.stdout)["steps"]
+    assert [step["cell"]["strategy"] for step in steps] == ["fp32", "bf16", "fp16-safe"]
+    for step in steps:
+        assert step["first_loss"] == pytest.approx(steps[0]["first_loss"], rel=0.02)
+        assert len(step["step_seconds"]) == 2
+        assert step["images_per_second"] == pytest.approx(2 / statistics.mean(step["step_seconds"]))
+        assert step["peak_memory_bytes"] > 0
+        assert step["gemm_share"] > 0
+
+
+@pytest.mark.slow
+def test_a_measuring_process_that_is_killed_is_told():
+    with MeasuringProcess.started(Cell("fp32", "mobilenet", 64, 2, "cpu")) as measuring:
+        assert measuring.answer() > 0
+        (child,) = (p for p in psutil.Process().children() if "ocrsdk.precision_bench" in p.cmdline())
+        child.kill()
+        with pytest.raises(OcrsdkError, match="exit code -9; if memory ran out"):
+            measuring.answer("step")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--device", "tpu"), "--device tpu: expected auto, cpu or cuda"),
+        (("--size", "100"), "--size 100: expected a multiple of 32; try 96"),
+        (("--strategy", "fp33"), "no precision strategy named 'fp33'"),
+        (("--backbone", "mobilnet"), "Did you mean 'mobilenet'?"),
+    ],
+)
+def test_bench_of_precision_refuses(cli: CLI, option: tuple[str, str], said: str):
+    result = cli("bench", "precision", "--no-cache", *option)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
