@@ -43,12 +43,11 @@ def predict(
     for file in files:
         check_image(file, decode=False)
     if json is not None and str(json) != "-":
-        _check_outputs([json], files)
-        if not json.absolute().parent.is_dir():
-            raise OcrsdkError(f"{json}: {json.parent} is no folder; create it, or choose another with --json")
+        _check_json(json, files)
     if draw is not None:
         _check_names(files)
-        _check_outputs([_drawn(draw, file) for file in files], files)
+        if draw.resolve() in {file.resolve().parent for file in files}:
+            raise OcrsdkError(f"{draw}: holds images that are read, and pictures are none; choose another folder with --draw")
         try:
             draw.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,7 +60,7 @@ def predict(
         if draw is not None:
             from ocrsdk.drawing import draw_page
 
-            draw_page(page, _drawn(draw, page.image))
+            draw_page(page, draw / f"{page.image.stem}.jpg")
     if json is not None:
         text = jsonlib.dumps(pages, ensure_ascii=False, indent=1)
         if str(json) == "-":
@@ -73,18 +72,14 @@ def predict(
                 raise OcrsdkError(f"{json}: cannot be written ({error.strerror}); choose another with --json") from error
 
 
-def _drawn(folder: Path, image: Path) -> Path:
-    return folder / f"{image.stem}.jpg"
-
-
-def _check_outputs(outputs: list[Path], files: list[Path]) -> None:
-    """Before any work: they can be files, and are none of those that are read."""
-    read = {file.resolve() for file in files}
-    for path in outputs:
-        if path.is_dir():
-            raise OcrsdkError(f"{path}: is a folder; name a file")
-        if path.resolve() in read:
-            raise OcrsdkError(f"{path}: is one of the images that are read, and would be lost; choose another name or folder")
+def _check_json(path: Path, files: list[Path]) -> None:
+    """Before any work: it can be a file, and is none of those that are read."""
+    if path.is_dir():
+        raise OcrsdkError(f"{path}: is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise OcrsdkError(f"{path}: {path.parent} is no folder; create it, or choose another with --json")
+    if path.resolve() in {file.resolve() for file in files}:
+        raise OcrsdkError(f"{path}: is one of the images that are read, and would be lost; choose another with --json")
 
 
 def _check_names(files: list[Path]) -> None:

@@ -230,9 +230,12 @@ def test_predicting_overwrites_no_image_and_checks_first(cli: CLI, tmp_path: Pat
     (tmp_path / "link").symlink_to("photos")
     for folder in ("photos", "link"):
         message = refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--draw", folder)
-        assert f"{folder}/0.jpg: is one of the images that are read" in message
+        assert f"{folder}: holds images that are read" in message
     assert "is one of the images" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "photos/1.jpg")
     assert "none is no folder" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "none/out.json")
+    assert "images: holds images that are read" in refused(
+        cli, tmp_path, "predict", "good.ckpt", synth_pages / "val/images", "--draw", synth_pages / "val/images"
+    )
     assert "photos: is a folder" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "photos")
     assert "trainer.epochs: with trained weights there are postprocess.*" in refused(
         cli, tmp_path, "predict", "good.ckpt", "photos", "--set", "trainer.epochs=3"
