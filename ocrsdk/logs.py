@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
     import logging
@@ -105,7 +105,7 @@ def _configure(output: _Output) -> None:
 
     import structlog
 
-    is_json = output.format == "json"
+    lines, is_json = _Lines(sys.stderr), output.format == "json"
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -119,9 +119,22 @@ def _configure(output: _Output) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[output.level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
+
+
+class _Lines:
+    """Writes each line at once. structlog's own writers have a lock, which a fork inherits taken: the child would wait for ever."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    debug = info = warning = error = critical = write
 
 
 def _for_people(_logger: Any, _method: str, event: Any) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ class Annotation:
 
     image: Path
     instances: tuple[TextInstance, ...]
+    _digest: str = field(default="", init=False, repr=False)
 
     @property
     def polygons(self) -> list[NDArray[np.float32]]:
@@ -48,9 +48,14 @@ class Annotation:
 
         return np.array([instance.ignore for instance in self.instances], dtype=np.bool_)
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """16 hex digits that change with any polygon, text or don't-care flag."""
+        """16 hex digits that change with any polygon, text or don't-care flag; found once."""
+        if not self._digest:
+            object.__setattr__(self, "_digest", self._find_digest())
+        return self._digest
+
+    def _find_digest(self) -> str:
         digest = hashlib.sha256()
         for instance in self.instances:
             head = f"{len(instance.polygon)} {instance.ignore:d} {len(instance.text)} {instance.text}\n"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,13 +54,13 @@ class EntryKey:
     """What the entry was made from, e.g. ``image <how it was prepared> /data/page.jpg``."""
     parts: Mapping[str, Any]
     """Everything that the bytes depend on besides the version, JSON-ready."""
+    digest: str = field(init=False)
+    """64 hex digits: the key in the backend. ``origin`` takes part only as far as ``parts`` repeats it."""
 
-    @cached_property
-    def digest(self) -> str:
-        """64 hex digits: the key in the backend. ``origin`` takes part only as far as ``parts`` repeats it."""
-        return _sha256({"parts": self.parts})
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", _sha256({"parts": self.parts}))
 
-    @cached_property
+    @property
     def origin_digest(self) -> str:
         """64 hex digits: where the newest key of this origin is noted."""
         return _sha256({"origin": self.origin})
