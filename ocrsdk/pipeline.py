@@ -8,11 +8,11 @@ import uuid
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ocrsdk import run_folder
+from ocrsdk import resuming, run_folder
 from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems
-from ocrsdk.errors import CheckpointError, DataError, NonFiniteError, SettingsError, TrainingError
+from ocrsdk.errors import CheckpointError, DataError, NonFiniteError, SettingsError
 from ocrsdk.logs import bind
 from ocrsdk.precision_choice import tell_precision
 from ocrsdk.results import CheckedRun, EvaluationResult, FitResult, Plan
@@ -27,54 +27,13 @@ if TYPE_CHECKING:
     from ocrsdk.inference import Detector
     from ocrsdk.precision_check import ParityReport
     from ocrsdk.precision_control import PrecisionControl
+    from ocrsdk.resuming import BegunRun
     from ocrsdk.settings_sources import Layers
     from ocrsdk.types import Annotation, PageDetections
 
 
 _PREPARED = {"image_size": "short_side", "max_side": "max_side"}
 """Settings of the data that decide how a page is prepared, and what ``EvalTransform`` calls them."""
-
-
-class _Begun(NamedTuple):
-    """A run that can go on."""
-
-    path: Path
-    step: int
-    """Updates made and left out."""
-    elapsed: float
-    """Seconds of training."""
-    passport: dict[str, Any]
-    loggers: dict[str, Any]
-    """What each logger remembered."""
-
-
-def _check_resume(parts: RunParts, begun: _Begun, folder: Path, allow_precision_change: bool) -> None:
-    """Refuse what cannot go on, or would go on differently, before anything is touched."""
-    settings, passport, name = parts.settings, begun.passport, parts.precision.strategy.name
-    if passport["precision"] != name and not allow_precision_change:
-        raise CheckpointError(
-            f"{folder}: was trained with precision {passport['precision']}, the settings say {name}. Go on with "
-            f"--precision {passport['precision']}, or if the change is meant: --allow-precision-change"
-        )
-    for what, before, now in (
-        ("data.batch_size", passport["settings"]["data"]["batch_size"], settings.data.batch_size),
-        ("trainer.accumulate", passport["accumulate"], parts.accumulate),
-        ("optimizer.name", passport["settings"]["optimizer"]["name"], settings.optimizer.name),
-        ("the number of training pages", passport["train_pages"], len(parts.datamodule.train)),
-    ):
-        if before != now:
-            remedy = f". Add: --set {what}={before}" if "." in what else ""
-            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; a run goes on with what it was begun with{remedy}")
-    batches = -(-len(parts.datamodule.train) // settings.data.batch_size)
-    most, limit = settings.trainer.epochs * -(-batches // parts.accumulate), settings.trainer.max_time
-    if begun.step >= most or (limit is not None and begun.elapsed >= limit.total_seconds()):
-        raise _limits_reached(folder, begun.step)
-
-
-def _limits_reached(folder: Path, step: int) -> TrainingError:
-    return TrainingError(
-        f"0 steps were made: {folder} is at step {step} and its limits are reached. Give it more: --epochs or --max-time"
-    )
 
 
 def _environment(parts: RunParts) -> dict[str, Any]:
@@ -203,12 +162,12 @@ class Pipeline:
                 folder = Path(resume)
                 run_folder.last_checkpoint(folder)
                 stack.enter_context(run_folder.held(folder))  # before its checkpoint is read: another process may still write it
-                begun = self._resumable(folder)
+                begun = resuming.begun_run(folder, self.settings)
             else:
                 folder = run_folder.choose(self.settings)
             parts = self._build(data, session=folder.resolve().name)
             if begun is not None:
-                _check_resume(parts, begun, folder, allow_precision_change)
+                resuming.check(parts, begun, folder, allow_precision_change)
             tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
             if begun is None:
                 run_folder.create(folder)
@@ -220,7 +179,7 @@ class Pipeline:
             self._detector = Pipeline.from_checkpoint(result.best_checkpoint)._detector
         return result
 
-    def _train(self, parts: RunParts, folder: Path, begun: _Begun | None) -> FitResult:
+    def _train(self, parts: RunParts, folder: Path, begun: BegunRun | None) -> FitResult:
         from ocrsdk.loggers.base import RunInfo
         from ocrsdk.training.device import keep_freed_memory
         from ocrsdk.training.loader_errors import end_loaders, loader_error
@@ -258,7 +217,7 @@ class Pipeline:
         signals = built.signals
         before = begun.step if begun is not None else 0
         if module.attempted_steps == before and signals.received is None:
-            raise _limits_reached(folder, before)
+            raise resuming.limits_reached(folder, before)
         if not trainer.global_step and signals.received is None:
             raise NonFiniteError(
                 f"0 steps were made: all {module.skipped_steps} updates were left out, because gradients were not finite. "
@@ -345,20 +304,6 @@ class Pipeline:
         assert self._checked is not None
         checked, self._checked = self._checked, None  # a later run reads the data again
         return build_run(checked, session)
-
-    def _resumable(self, run: Path) -> _Begun:
-        """Where ``run`` stands, if these settings can go on from it."""
-        from ocrsdk.models.checkpoint import read_checkpoint
-
-        path = run_folder.last_checkpoint(run)
-        content = read_checkpoint(path)
-        passport = content["ocrsdk"]
-        asked = {"name": self.settings.model.name, "backbone": self.settings.model.backbone}
-        if passport["model"] != asked:
-            raise CheckpointError(f"{path}: a checkpoint of {passport['model']}, but the settings ask for {asked}")
-        step = content["global_step"] + passport["skipped_steps"]
-        elapsed = float(content["callbacks"]["RunLimits"]["elapsed"])
-        return _Begun(path, step, elapsed, passport, passport["loggers"])
 
     # ------------------------------------------------------ evaluation, inference
 
