@@ -206,7 +206,7 @@ def test_f23_a_lock_held_by_another_process(tmp_path: Path):
                 CacheEnvironmentError, match=rf"locked for more than 0.5 s by (process {holder.pid}|another process)"
             ):
                 cache.set(key(9), bytes(50_000))
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < 30  # diskcache waits for 60 s
             assert len(list(place(cache).glob("??/??/*.val"))) == 4
         finally:
             holder.kill()

@@ -17,7 +17,7 @@ def shares(**given: float) -> dict[str, float]:
 
 
 def test_inner_actions_count_for_themselves_alone():
-    profiler = PhaseProfiler()
+    profiler, begin = PhaseProfiler(), time.perf_counter()
     profiler.start("[Strategy]S.optimizer_step")
     time.sleep(0.02)
     profiler.start("[Strategy]S.training_step")
@@ -27,9 +27,10 @@ def test_inner_actions_count_for_themselves_alone():
     profiler.stop("[Strategy]S.training_step")
     time.sleep(0.02)
     profiler.stop("[Strategy]S.optimizer_step")
-    taken = profiler.take()
-    assert taken["forward"] == pytest.approx(0.06, abs=0.03)
-    assert taken["optimizer"] == pytest.approx(0.04, abs=0.03)
+    taken, elapsed = profiler.take(), time.perf_counter() - begin
+    assert taken["forward"] >= 0.06
+    assert taken["optimizer"] >= 0.04
+    assert taken["forward"] + taken["optimizer"] <= elapsed  # nothing counts twice
     assert taken["backward"] == 0
     assert sum(profiler.take().values()) == 0
     profiler.paused = True
