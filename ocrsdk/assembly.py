@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ocrsdk import plugins
 from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, SettingsError
@@ -79,7 +79,7 @@ def check_run(settings: Settings, data: Path | str | None, progress: Progress | 
     root = Path(data) if data is not None else settings.data.root
     if root is None:
         raise SettingsError("no data folder given. Try: ocrsdk train DATA")
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root.absolute()})})  # to go on anywhere
     policies = (settings.data.on_bad_sample, settings.data.outside, settings.data.verify)
     train, val = (Split(*load_annotations(folder, *policies, progress)) for folder in split_folders(root, settings))
     for split in (train, val):
@@ -87,15 +87,17 @@ def check_run(settings: Settings, data: Path | str | None, progress: Progress | 
     return CheckedRun(settings, train, val)
 
 
-def build_run(checked: CheckedRun, session: str | None) -> RunParts:
+def build_run(checked: CheckedRun, session: str | None, trained: bool = False) -> RunParts:
     """Build everything, cheap checks first.
 
     Args:
         checked: From ``check_run``.
         session: Name under which the cache counts; None leaves the cache out.
+        trained: All weights will come from a checkpoint, so the backbone's own are not read.
     """
     import torch
 
+    from ocrsdk.certificates import data_fingerprint
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.data.dataset import EvalDataset, TrainDataset
     from ocrsdk.data.targets import TargetSpec
@@ -119,7 +121,7 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
     torch.manual_seed(settings.seed)
     config = DBNetConfig(settings.model.name, settings.model.backbone)
     model = DBNet(config)
-    if settings.model.backbone_weights is not None:
+    if settings.model.backbone_weights is not None and not trained:
         model.load_backbone(settings.model.backbone_weights)
     kwargs = trainer_kwargs(precision.strategy, device)
     with plugins.blamed("precision strategy", precision.strategy.name):
@@ -132,13 +134,14 @@ def build_run(checked: CheckedRun, session: str | None) -> RunParts:
         settings.data.batch_size,
         workers,
         settings.seed,
+        pin_memory=device == "cuda",
     )
     postprocessor = PostProcessor(**settings.postprocess.model_dump())
     passport = make_passport(config, asdict(page), asdict(postprocessor), settings.model_dump(mode="json"), precision.strategy.name)
     accumulate = settings.trainer.accumulate or precision.strategy.accumulate
     chosen = precision.strategy.options
     passport |= {
-        "train_pages": len(checked.train.annotations),
+        "data": data_fingerprint(checked.train.annotations, checked.val.annotations),
         "accumulate": accumulate,
         "precision_options": chosen.model_dump(mode="json") if chosen is not None else {},
     }
@@ -265,8 +268,9 @@ def warm_items(settings: Settings, data: Path, cache: SampleCache) -> tuple[Iter
 
     source = sample_source(settings, cache)
     targets = TargetSpec(**settings.targets.model_dump()) if settings.cache.policy == "maps" else None
-    policies = (settings.data.on_bad_sample, settings.data.outside, "header")
-    train, val = (load_annotations(folder, *policies)[0] for folder in split_folders(data, settings))  # type: ignore[arg-type]
+    given = settings.data
+    policies = (given.on_bad_sample, given.outside, verification(settings))
+    train, val = (load_annotations(folder, *policies)[0] for folder in split_folders(data, settings))
     pages = KeptPages(train, train_transform(settings).preparation, source)
     samples = KeptSamples(EvalDataset(val, eval_transform(settings), source, targets))
     both: ConcatDataset[int] = ConcatDataset([pages, samples])
@@ -289,6 +293,11 @@ def prepare_cache(cache: SampleCache) -> None:
         cache.switch_off()
 
 
+def verification(settings: Settings) -> Literal["decode", "header"]:
+    """How images are checked that are decoded once afterwards: there, one that cannot be can only stop the work."""
+    return "decode" if settings.data.on_bad_sample == "skip" else "header"
+
+
 def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
     """The training and the validation folder."""
     if not root.is_dir():
@@ -304,11 +313,17 @@ def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
 
 
 def report_problems(report: DataReport) -> None:
-    """Log what was skipped or cut."""
+    """Log what was skipped or cut, and a folder in which nothing is to be found."""
     from ocrsdk.logs import get_logger
 
     log = get_logger(__name__)
+    if report.unread:
+        log.warning("no images, not read", folder=str(report.root / "images"), files=len(report.unread), first=report.unread[0])
     for message in report.skipped:
         log.warning("sample skipped", reason=message)
+    if report.instances == report.ignored:
+        log.warning(
+            "no text that counts in any page", folder=str(report.root), regions=report.instances, of_them_ignored=report.ignored
+        )
     if report.outside:
         log.warning("text reaches beyond its page", folder=str(report.root), regions=len(report.outside), first=report.outside[0])

@@ -16,7 +16,7 @@ from ocrsdk.cache.stats import Counts, read_sessions
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache.versioning import EntryKey, differences
 from ocrsdk.cache_reports import CacheHealth, CacheStatus, Explanation, State, Validation, VersionStatus
-from ocrsdk.errors import CacheEntryError, CacheError, DataError
+from ocrsdk.errors import CacheEntryError, CacheError, DataError, OcrsdkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -338,12 +338,16 @@ class CacheControl:
     def warm(self, data: Path) -> Counts:
         """Make and keep everything that training on ``data`` would, with all loader processes; goes on where it was stopped."""
         from ocrsdk.assembly import warm_items
+        from ocrsdk.training.loader_errors import raised_in_loader
 
         cache = self._open(f"warm-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}")
         loader, total = warm_items(self.settings, data, cache)
         cache.backend.prepare()
-        for _ in self._progress(loader, total):
-            pass
+        try:
+            for _ in self._progress(loader, total):
+                pass
+        except OcrsdkError as error:
+            raise raised_in_loader(error) or error from None
         cache.backend.close()
         counts = cache.counts()
         cache.close()

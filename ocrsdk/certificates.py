@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ocrsdk.cache.versioning import differences, fingerprint
-from ocrsdk.errors import OcrsdkError
+from ocrsdk.errors import DataError, OcrsdkError
 from ocrsdk.logs import get_logger
 from ocrsdk.precision.parity import MOST_MARGIN, passes
 
@@ -94,18 +94,28 @@ class Certificate:
 
 
 def data_fingerprint(*splits: Iterable[Annotation]) -> str:
-    """16 hex digits that change with any label, and with an image's name or size; the folder itself may move."""
-    listed = [sorted(f"{a.image.name} {a.image.stat().st_size} {a.digest}" for a in split) for split in splits]
+    """16 hex digits that change with any label, and with an image's name or size; the folder itself may move.
+
+    Raises:
+        DataError: An image is gone.
+    """
+    try:
+        listed = [sorted(f"{a.image.name} {a.image.stat().st_size} {a.digest}" for a in split) for split in splits]
+    except OSError as error:
+        raise DataError(f"{error.filename}: was there a moment ago and cannot be read now ({error.strerror})") from error
     return fingerprint({"splits": listed})
 
 
 def save(folder: Path, certificate: Certificate) -> Path:
-    """Write the certificate; an older one for the same binding is replaced.
+    """Write the certificate; an older one for the same binding is replaced, unless it is strong and this one is not.
 
     Raises:
         OcrsdkError: The folder cannot be written.
     """
     path = _path(folder, certificate.binding)
+    if not certificate.strong and path.exists() and any(c.strong and c.binding == certificate.binding for c in read_all(folder)):
+        get_logger(__name__).info("an earlier certificate, of a stronger check, stays", file=str(path))
+        return path
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,10 @@ def get_logger(name: str) -> FilteringBoundLogger:
     if _pending:
         _pending = False
         _configure(_output)
-    logger: FilteringBoundLogger = structlog.get_logger(logger_name=name)
+    if structlog.is_configured():
+        logger: FilteringBoundLogger = structlog.get_logger(logger_name=name)
+    else:  # by itself, structlog would write to stdout
+        logger = structlog.wrap_logger(_Lines(sys.stderr), logger_name=name)
     return logger
 
 

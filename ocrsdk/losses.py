@@ -72,7 +72,7 @@ class DBLoss(nn.Module):
         return DBLossParts(total, bce.detach(), l1.detach(), dice.detach())
 
     def _balanced_bce(self, logits: Tensor, truth: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        n_positive, n_negative = int(positive.sum(dtype=torch.float64)), int(negative.sum(dtype=torch.float64))
+        n_positive, n_negative = int(positive.sum(dtype=torch.int64)), int(negative.sum(dtype=torch.int64))
         kept = min(n_negative, int(n_positive * self.negative_ratio))
         # the loss of a negative rises with its logit, so the hardest are those with the largest logits
         weight = positive + (_largest(logits.detach(), negative, kept) if kept < n_negative else negative)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk import resuming, run_folder
-from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems
+from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems, verification
 from ocrsdk.errors import CheckpointError, DataError, NonFiniteError, SettingsError
 from ocrsdk.logs import bind
 from ocrsdk.precision_choice import tell_precision
@@ -156,6 +156,9 @@ class Pipeline:
         Raises:
             OcrsdkError: Bad settings, data, plug-ins or checkpoints; before anything is written, where that can be known.
         """
+        from ocrsdk.inference import Detector
+        from ocrsdk.models.checkpoint import load_checkpoint
+
         with ExitStack() as stack:
             begun = None
             if resume is not None:
@@ -165,23 +168,24 @@ class Pipeline:
                 begun = resuming.begun_run(folder, self.settings)
             else:
                 folder = run_folder.choose(self.settings)
-            parts = self._build(data, session=folder.resolve().name)
+            parts = self._build(data, session=folder.resolve().name, trained=begun is not None)
             if begun is not None:
                 resuming.check(parts, begun, folder, allow_precision_change)
             tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
             if begun is None:
-                run_folder.create(folder)
+                folder = run_folder.create_new(self.settings)
+                parts.cache.counter.session = folder.resolve().name
                 stack.enter_context(run_folder.held(folder))
             run_folder.write_settings(folder, self.settings, self._layers)
             result = self._train(parts, folder, begun)
             run_folder.write_result(folder, result.as_dict())
         if result.best_checkpoint is not None:
-            self._detector = Pipeline.from_checkpoint(result.best_checkpoint)._detector
+            self._detector = Detector(load_checkpoint(result.best_checkpoint), parts.device, {}, {})
         return result
 
     def _train(self, parts: RunParts, folder: Path, begun: BegunRun | None) -> FitResult:
         from ocrsdk.loggers.base import RunInfo
-        from ocrsdk.training.device import keep_freed_memory
+        from ocrsdk.training.device import fp32_products, keep_freed_memory
         from ocrsdk.training.loader_errors import end_loaders, loader_error
         from ocrsdk.training.trainer import build_trainer
 
@@ -201,7 +205,7 @@ class Pipeline:
         trainer, checkpoint = built.trainer, begun.path if begun is not None else None
         start = time.monotonic()
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), fp32_products(strategy.tf32), built.signals:
                 warnings.filterwarnings("ignore", ".*does not have many workers.*")
                 warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
                 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
@@ -251,15 +255,16 @@ class Pipeline:
         Args:
             data: As for ``fit``.
         """
-        from ocrsdk.training.device import peak_memory
+        from ocrsdk.training.device import fp32_products, peak_memory, reset_peak_memory
         from ocrsdk.training.trainer import OneStep, quiet_trainer
 
         parts = self._build(data, session=None)
         tell_precision(parts.precision, None)
         one = OneStep()
         strategy = parts.precision.strategy
+        reset_peak_memory(parts.device)
         trainer = quiet_trainer(parts.device, parts.trainer_kwargs, max_steps=1, limit_val_batches=0, callbacks=[one])
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), fp32_products(strategy.tf32):
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             trainer.fit(parts.module, parts.datamodule)
         parts.cache.close()
@@ -299,11 +304,11 @@ class Pipeline:
             self._checked = check_run(self.settings, data, self._progress)
             self.settings = self._checked.settings
 
-    def _build(self, data: Path | str | None, session: str | None) -> RunParts:
+    def _build(self, data: Path | str | None, session: str | None, trained: bool = False) -> RunParts:
         self.check(data)
         assert self._checked is not None
         checked, self._checked = self._checked, None  # a later run reads the data again
-        return build_run(checked, session)
+        return build_run(checked, session, trained)
 
     # ------------------------------------------------------ evaluation, inference
 
@@ -322,8 +327,8 @@ class Pipeline:
         val = root / self.settings.data.val
         if root.is_dir() and not val.is_dir() and not (root / "images").is_dir():
             raise DataError(f"{root}: neither {val.name}/ nor images/ in it; name the folder that holds images/ and labels/")
-        policies = (self.settings.data.on_bad_sample, self.settings.data.outside, "header")
-        annotations, report = load_annotations(val if val.is_dir() else root, *policies)  # type: ignore[arg-type]
+        policies = (self.settings.data.on_bad_sample, self.settings.data.outside, verification(self.settings))
+        annotations, report = load_annotations(val if val.is_dir() else root, *policies)
         report_problems(report)
         wrapped: Iterable[Annotation] = annotations
         if self._progress is not None:

@@ -25,6 +25,8 @@ from ocrsdk.settings_sources import child_environment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ocrsdk.precision.base import PrecisionStrategy
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -36,8 +38,6 @@ class Cell:
     """Side of the square images in pixels."""
     batch: int
     device: str
-    tf32: bool = False
-    """Let a GPU round fp32 products to TF32."""
     options: dict[str, Any] | None = None
     threads: int | None = None
 
@@ -100,7 +100,7 @@ def cells(
             for strategy, options in strategies.items():
                 group.append(Cell(strategy, backbone, size, batch, device, options=options, threads=threads))
                 if device == "cuda" and strategy == "fp32":
-                    group.append(replace(group[-1], tf32=True))
+                    group.append(replace(group[-1], options={**options, "tf32": True}))
             groups += [[cell] for cell in group] if device == "cuda" else [group]
     return groups
 
@@ -162,13 +162,25 @@ class MeasuringProcess:
 
 
 def serve(cell: Cell) -> Iterator[Any]:
-    """What a cell's process says: the loss of its first step, the seconds of one for each ``step`` that it reads, then the rest."""
+    """What a cell's process says: the loss of its first step, the seconds of one for each ``step`` that it reads, then the rest.
+
+    The update is plain SGD for all: number formats are compared, not what a strategy's own plug-in does in its update.
+    """
+    from ocrsdk.precision_choice import precision_strategy
+    from ocrsdk.training.device import fp32_products
+
+    strategy = precision_strategy(cell.strategy, cell.options or {}, cell.device)
+    with fp32_products(strategy.tf32):
+        yield from _answers(cell, strategy)
+
+
+def _answers(cell: Cell, strategy: PrecisionStrategy) -> Iterator[Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from ocrsdk.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet, DBNetConfig
-    from ocrsdk.precision_choice import precision_strategy, trainer_kwargs
+    from ocrsdk.precision_choice import trainer_kwargs
     from ocrsdk.training.device import device_name, keep_freed_memory, peak_memory
     from ocrsdk.training.trainer import quiet_trainer
     from ocrsdk.types import TargetMaps
@@ -177,8 +189,6 @@ def serve(cell: Cell) -> Iterator[Any]:
         keep_freed_memory()
     if cell.threads:
         torch.set_num_threads(cell.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cell.tf32
-    strategy = precision_strategy(cell.strategy, cell.options or {}, cell.device)
     plugin = quiet_trainer(cell.device, trainer_kwargs(strategy, cell.device)).precision_plugin
     before = 0 if cell.device == "cuda" else peak_memory(cell.device)
     torch.manual_seed(0)

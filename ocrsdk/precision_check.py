@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import isfinite
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
 
-from ocrsdk.errors import TrainingError
+from ocrsdk.errors import NonFiniteError, TrainingError
 from ocrsdk.loggers.rows import FILE_NAME, read_rows
 from ocrsdk.logs import get_logger
+from ocrsdk.models.checkpoint import read_checkpoint
+from ocrsdk.run_folder import last_checkpoint
 from ocrsdk.settings_sources import child_environment
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ class ArmRun:
     """``train/loss`` at each update; None where it was NaN or infinite."""
     stopped: str = ""
     """The error of a run that NaN or infinity stopped."""
+    data: str = ""
+    """What it was trained on; see ``certificates.data_fingerprint``."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def paired_runs(settings: Settings, arms: dict[Arm, tuple[str, dict[str, Any]]],
 def _train(settings: Settings, arm: Arm, config: Path) -> ArmRun:
     assert settings.run_dir is not None
     config.write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")  # JSON is YAML, too
-    command = [sys.executable, "-m", "ocrsdk", "train", "--config", str(config), "--json"]
+    command = [sys.executable, "-m", "ocrsdk", "train", "--config", str(config), "--json", "--log-format", "json"]
     done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
     (log := config.with_suffix(".log")).write_text(done.stderr, encoding="utf-8")
     strategy, folder = settings.precision.strategy, settings.run_dir
@@ -108,17 +113,24 @@ def _train(settings: Settings, arm: Arm, config: Path) -> ArmRun:
         result = json.loads(done.stdout)
         return ArmRun(
             arm, strategy, settings.seed, str(folder), 100 * result["score"]["hmean"], result["images_per_second"],
-            result["peak_memory_bytes"], result["skipped_steps"], _losses(folder),
+            result["peak_memory_bytes"], result["skipped_steps"], _losses(folder), "", _data(folder),
         )  # fmt: skip
-    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    if any(folder.glob("nonfinite-step-*.ckpt")):
-        return ArmRun(arm, strategy, settings.seed, str(folder), 0.0, None, 0, 0, _losses(folder), last)
+    last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+    with suppress(ValueError):  # else it is no error that was raised on purpose
+        told = json.loads(last)
+        last = told["event"]
+        if told.get("kind") == NonFiniteError.__name__:
+            return ArmRun(arm, strategy, settings.seed, str(folder), 0.0, None, 0, 0, _losses(folder), last, _data(folder))
     raise TrainingError(f"the run {folder.name} ended with exit code {done.returncode}: {last} (all of it: {log})")
 
 
 def _losses(folder: Path) -> list[float | None]:
     values = [row["train/loss"] for row in read_rows(folder / FILE_NAME) if "train/loss" in row]
     return [value if isfinite(value) else None for value in values]
+
+
+def _data(folder: Path) -> str:
+    return str(read_checkpoint(last_checkpoint(folder))["ocrsdk"]["data"])
 
 
 def judge(runs: list[ArmRun], margin: float) -> Equivalence:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ocrsdk.certificates import Binding, Certificate
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.results import CheckedRun
+    from ocrsdk.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Bi
     return Binding(
         strategy=strategy.name,
         options=strategy.options.model_dump(mode="json") if strategy.options is not None else {},
-        model={"name": settings.model.name, "backbone": settings.model.backbone},
+        model=_model(settings),
         loss=settings.loss.model_dump(mode="json"),
         data=data_fingerprint(checked.train.annotations, checked.val.annotations),
         device=device_name(device),
@@ -82,10 +83,15 @@ def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Bi
     )
 
 
+def _model(settings: Settings) -> dict[str, str]:
+    return {"name": settings.model.name, "backbone": settings.model.backbone}
+
+
 def choose_precision(checked: CheckedRun, device: str) -> Precision:
     """The strategy to train with, and the certificate that it holds."""
     from ocrsdk.certificates import find, read_all, why_void
     from ocrsdk.precision.base import Certified
+    from ocrsdk.training.device import device_name
 
     given = checked.settings.precision
     strategy = precision_strategy(given.strategy, given.options, device)
@@ -94,13 +100,15 @@ def choose_precision(checked: CheckedRun, device: str) -> Precision:
     held = read_all(given.certificates.expanduser())
     why = ""
     if strategy.delegates:
-        certified = []
+        certified, here = [], (device_name(device), _model(checked.settings))
         for certificate in held:
+            if not certificate.strong or (certificate.binding.device, certificate.binding.model) != here:
+                continue
             try:
                 candidate = precision_strategy(certificate.binding.strategy, certificate.binding.options, device)
             except (PluginError, SettingsError):  # not installed any more, or not for this device
                 continue
-            if certificate.strong and certificate.binding == binding(checked, candidate, device):
+            if certificate.binding == binding(checked, candidate, device):
                 certified.append(Certified(candidate, certificate.speedup))
         strategy, why = strategy.choose(certified)
         if strategy.reference:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.assembly import RunParts, build_run, check_run
-from ocrsdk.errors import CheckpointError, RunFolderError, SettingsError
+from ocrsdk.errors import CheckpointError, DataError, OcrsdkError, RunFolderError, SettingsError
+from ocrsdk.logs import get_logger
 from ocrsdk.precision_choice import binding, precision_strategy, trainer_kwargs
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ocrsdk.data.folder import Progress
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.precision_check import ArmRun, ParityReport
+    from ocrsdk.results import CheckedRun
     from ocrsdk.settings import Settings
     from ocrsdk.training.numerics import Context, ModuleRange
     from ocrsdk.types import Batch
@@ -119,27 +121,22 @@ class PrecisionControl:
         folder_of_proofs = self.settings.precision.certificates.expanduser()
         certificates.check_folder(folder_of_proofs)
         settings = _comparable(checked.settings, self.settings.trainer.accumulate or strategy.accumulate, epochs)
-        folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-precision-{candidate}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunFolderError(f"{folder}: cannot be created ({error.strerror}); choose another with --out") from error
-        if any(folder.iterdir()):
-            raise RunFolderError(f"{folder}: is not empty; choose another with --out")
+        bound = binding(checked, strategy, device)
+        folder = _report_folder(out, candidate)
         runs: list[ArmRun] = []
         for run in paired_runs(settings, {"baseline": (baseline, {}), "candidate": (candidate, options)}, seeds, folder):
+            if run.data != bound.data:
+                raise DataError(
+                    f"{settings.data.root}: changed while the check was under way, so nothing can be compared; run it again"
+                )
             runs.append(run)
             if on_run is not None:
                 on_run(run, len(runs), 2 * seeds)
         verdict = judge(runs, margin)
         speedup, memory_ratio = ratios(runs)
-        parts = build_run(checked, session=None)
-        trained = next((Path(r.folder) for r in runs if r.arm == "baseline" and not r.stopped), None)
-        if trained is not None:
-            _load_weights(parts, trained / "checkpoints" / "best.ckpt")
         report = ParityReport(
             verdict.outcome, verdict.reason, candidate, baseline, margin, epochs, verdict.difference, verdict.low, verdict.high,
-            speedup, memory_ratio, binding(checked, strategy, device), runs, _ranges(parts, strategy, 2), folder,
+            speedup, memory_ratio, bound, runs, _ranges_after(checked, strategy, runs), folder,
         )  # fmt: skip
         try:
             if reference.reference:
@@ -163,7 +160,7 @@ class PrecisionControl:
         """
         from ocrsdk.losses import DBLoss
         from ocrsdk.models.dbnet import DBNet, DBNetConfig
-        from ocrsdk.training.device import device_kind
+        from ocrsdk.training.device import device_kind, fp32_products
         from ocrsdk.training.numerics import explain_nonfinite
         from ocrsdk.training.replay import read_replay
 
@@ -183,8 +180,33 @@ class PrecisionControl:
         context, scale = _numbers(precision, device)
         if name == found.passport["precision"]:
             scale = found.scale
-        where = explain_nonfinite(model, DBLoss(**found.passport["settings"]["loss"]), batches, context, scale)
+        with fp32_products(precision.tf32):
+            where = explain_nonfinite(model, DBLoss(**found.passport["settings"]["loss"]), batches, context, scale)
         return ReplayResult(name, found.message, found.step, found.names, where)
+
+
+def _report_folder(out: Path | None, candidate: str) -> Path:
+    folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-precision-{candidate}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be created ({error.strerror}); choose another with --out") from error
+    if any(folder.iterdir()):
+        raise RunFolderError(f"{folder}: is not empty; choose another with --out")
+    return folder
+
+
+def _ranges_after(checked: CheckedRun, strategy: PrecisionStrategy, runs: list[ArmRun]) -> list[ModuleRange]:
+    """Those of a trained baseline; hours of training are not lost because a page has gone meanwhile."""
+    try:
+        parts = build_run(checked, session=None, trained=True)
+        trained = next((Path(r.folder) for r in runs if r.arm == "baseline" and not r.stopped), None)
+        if trained is not None:
+            _load_weights(parts, trained / "checkpoints" / "best.ckpt")
+        return _ranges(parts, strategy, 2)
+    except (OcrsdkError, OSError) as error:
+        get_logger(__name__).warning("activation ranges are left out of the report", reason=str(error))
+        return []
 
 
 def _comparable(settings: Settings, accumulate: int, epochs: int) -> Settings:
@@ -212,12 +234,14 @@ def _load_weights(parts: RunParts, checkpoint: Path) -> None:
 def _ranges(parts: RunParts, strategy: PrecisionStrategy, count: int) -> list[ModuleRange]:
     from itertools import islice
 
+    from ocrsdk.training.device import fp32_products
     from ocrsdk.training.numerics import module_ranges
 
     model = parts.module.model.train().to(parts.device).lay_out(parts.device)
     batches: list[Batch] = [batch.to(parts.device) for batch in islice(parts.datamodule.train_dataloader(), count)]
     context, _ = _numbers(strategy, parts.device)
-    return sorted(module_ranges(model, parts.module.loss, batches, context), key=lambda r: r.headroom)
+    with fp32_products(strategy.tf32):
+        return sorted(module_ranges(model, parts.module.loss, batches, context), key=lambda r: r.headroom)
 
 
 def _numbers(strategy: PrecisionStrategy, device: str) -> tuple[Context, float]:

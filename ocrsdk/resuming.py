@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk import run_folder
+from ocrsdk.cache.versioning import differences
 from ocrsdk.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
@@ -61,19 +62,34 @@ def check(parts: RunParts, begun: BegunRun, folder: Path, allow_precision_change
             f"{folder}: was trained with precision {passport['precision']}, the settings say {name}. Go on with "
             f"--precision {passport['precision']}, or if the change is meant: --allow-precision-change"
         )
+    options = parts.module.passport["precision_options"]
+    if passport["precision"] == name and passport["precision_options"] != options and not allow_precision_change:
+        changed = "; ".join(differences(passport["precision_options"], options, "precision.options."))
+        raise CheckpointError(
+            f"{folder}: was trained with other options of {name} ({changed}). If the change is meant: --allow-precision-change"
+        )
     for what, before, now in (
         ("data.batch_size", passport["settings"]["data"]["batch_size"], settings.data.batch_size),
         ("trainer.accumulate", passport["accumulate"], parts.accumulate),
         ("optimizer.name", passport["settings"]["optimizer"]["name"], settings.optimizer.name),
-        ("the number of training pages", passport["train_pages"], len(parts.datamodule.train)),
+        ("model.backbone_weights", passport["settings"]["model"]["backbone_weights"], _text(settings.model.backbone_weights)),
     ):
         if before != now:
-            remedy = f". Add: --set {what}={before}" if "." in what else ""
-            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; a run goes on with what it was begun with{remedy}")
+            raise CheckpointError(
+                f"{folder}: {what} was {before} and is {now}; a run goes on with what it was begun with. Add: --set {what}={before}"
+            )
+    if passport["data"] != parts.module.passport["data"]:
+        raise CheckpointError(
+            f"{folder}: the pages or labels in {settings.data.root} are not those that it was begun with; begin a new run with them"
+        )
     batches = -(-len(parts.datamodule.train) // settings.data.batch_size)
     most, limit = settings.trainer.epochs * -(-batches // parts.accumulate), settings.trainer.max_time
     if begun.step >= most or (limit is not None and begun.elapsed >= limit.total_seconds()):
         raise limits_reached(folder, begun.step)
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None
 
 
 def limits_reached(folder: Path, step: int) -> TrainingError:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import CheckpointError, RunFolderError
+from ocrsdk.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +36,26 @@ def choose(settings: Settings) -> Path:
     """``settings.run_dir``, or a new folder named by date and run."""
     if settings.run_dir is not None:
         return settings.run_dir
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return RUNS / f"{stamp}-{settings.name}"
+    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{settings.name}"
+    return next(folder for n in count(1) if not (folder := RUNS / (stamp if n == 1 else f"{stamp}-{n}")).exists())
+
+
+def create_new(settings: Settings) -> Path:
+    """Create the folder of ``choose``; of runs that start in the same second, each gets its own.
+
+    Raises:
+        RunFolderError: As ``create``.
+    """
+    while True:
+        folder = choose(settings)
+        if settings.run_dir is None:
+            with contextlib.suppress(OSError):  # told by ``create``
+                try:
+                    folder.mkdir(parents=True)
+                except FileExistsError:
+                    continue
+        create(folder)
+        return folder
 
 
 def create(folder: Path) -> None:
@@ -59,7 +80,7 @@ def create(folder: Path) -> None:
 def write_settings(folder: Path, settings: Settings, layers: Layers | None) -> None:
     """Write every effective value, and where it came from, as a file that ``--config`` reads."""
     lines = [
-        "# The effective settings of this run, each with its source. Train again with the same: --config settings.yaml",
+        "# The effective settings of this run, each with its source. To train with them again: --config FILE --run-dir NEW",
         *_yaml_lines(settings.model_dump(mode="json"), layers),
     ]
     (folder / SETTINGS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -73,7 +94,7 @@ def _yaml_lines(table: dict[str, Any], layers: Layers | None, prefix: str = "", 
             lines += [f"{key}:", *("  " + line for line in _yaml_lines(value, layers, f"{name}.", tables - 1))]
         else:
             source = layers.source(name) if layers else "default"
-            lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}  # {source}")
+            lines.append(f"{key}: {json_text(value)}  # {source}")
     return lines
 
 
@@ -142,7 +163,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def _replace(path: Path, document: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 
 

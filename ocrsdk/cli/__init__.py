@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
-from typing import Annotated, ClassVar
+import traceback
+from typing import Annotated, Any, ClassVar, TextIO, cast
 
 import typer
 
@@ -57,8 +61,30 @@ def _root(
     """Options before the command."""
 
 
+class _Stderr:
+    """What is said must not cost what is done: a full disk, a closed pipe or a closed stream is somebody who does not listen."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the whole process
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def main() -> None:
-    """The console script: an error raised on purpose becomes one line on stderr and exit code 2."""
+    """The console script: an error raised on purpose becomes one line on stderr and exit code 2, any other a traceback and 70."""
+    sys.stderr = cast("TextIO", _Stderr(sys.stderr))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are no text
     try:
         app()
     except OcrsdkError as error:
@@ -72,3 +98,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    except Exception:  # noqa: BLE001 - 1 is an answer of some commands
+        traceback.print_exc()
+        sys.exit(70)

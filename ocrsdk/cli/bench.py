@@ -75,7 +75,7 @@ def precision(
     rows = []
     for m in measured:
         c = m.cell
-        name = f"{c.strategy} + TF32" if c.tf32 else f"{c.strategy} (forced)" if c.options else c.strategy
+        name = " ".join((c.strategy, *({"tf32": "+ TF32", "force": "(forced)"}[option] for option in c.options or ())))
         base = next(b for b in measured if (b.cell.backbone, b.cell.size) == (c.backbone, c.size))
         rows.append((
             c.backbone, f"{c.batch} x {c.size}", name, f"{m.images_per_second:.2f}",

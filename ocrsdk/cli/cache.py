@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json as json_module
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from ocrsdk.cli.common import ConfigOption, JsonOption, SetOption, load_settings, note, print_json, say, set_up_output, table
 from ocrsdk.errors import SettingsError
+from ocrsdk.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -238,7 +238,7 @@ def export(
 
 
 def _as_json(found: CacheStatus) -> str:
-    return json_module.dumps(found.as_dict(), ensure_ascii=False, indent=2) + "\n"
+    return json_text(found.as_dict(), indent=2) + "\n"
 
 
 def _as_csv(found: CacheStatus) -> str:
@@ -287,7 +287,7 @@ def explain(
         for change in e.changed:
             say(f"  changed  {change}")
         for name, value in e.parts.items():
-            say(f"  {name:12} {json_module.dumps(value, ensure_ascii=False)}")
+            say(f"  {name:12} {json_text(value)}")
 
 
 @app.command()

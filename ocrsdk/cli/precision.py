@@ -131,8 +131,19 @@ def probe(
         print_json({"precision": strategy.name, "modules": [r.as_dict() for r in ranges]})
         return
     shown = ranges if every else ranges[:15]
-    rows = [(r.name, r.kind, f"{r.input:.3g}", f"{r.activation:.3g}", f"{r.headroom:.1f}", f"{r.gradient:.3g}") for r in shown]
-    say(table(rows, ("module", "kind", "largest input", "largest output", "doublings left", "largest gradient")))
+    rows = [
+        (
+            r.name,
+            r.kind,
+            f"{r.input:.3g}",
+            f"{r.activation:.3g}",
+            f"{r.headroom:.1f}",
+            f"{r.gradient:.3g}",
+            f"{r.weight_gradient:.3g}",
+        )
+        for r in shown
+    ]
+    say(table(rows, ("module", "kind", "largest input", "largest output", "doublings left", "largest gradient", "of its weights")))
     if len(shown) < len(ranges):
         say(f"and {len(ranges) - len(shown)} more; --all shows them")
     over = [r.name for r in ranges if r.headroom < 0]

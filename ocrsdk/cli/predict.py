@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ocrsdk.cli.common import CheckpointSetOption, VerboseOption, checkpoint_settings, note, say, set_up_output
 from ocrsdk.errors import DataError, OcrsdkError
+from ocrsdk.json_text import json_text
 
 
 def predict(
@@ -25,7 +25,7 @@ def predict(
     """Find text in images. Polygons are in pixels of the upright image."""
     given = checkpoint_settings(sets)
     set_up_output(verbose)
-    from ocrsdk.data.annotations import find_images
+    from ocrsdk.data.annotations import find_images, other_files
     from ocrsdk.data.image import check_image
     from ocrsdk.pipeline import Pipeline
 
@@ -36,6 +36,8 @@ def predict(
             if not inside:
                 raise DataError(f"{path}: no images in it")
             files += inside
+            if others := other_files(path):
+                note(f"{path}: {len(others)} files are no images, and are not read; the first: {others[0]}")
         elif path.is_file():
             files.append(path)
         else:
@@ -43,7 +45,7 @@ def predict(
     for file in files:
         check_image(file, decode=False)
     if json is not None and str(json) != "-":
-        _check_json(json, files)
+        _check_json(json, [checkpoint, *files])
     if draw is not None:
         _check_names(files)
         if draw.resolve() in {file.resolve().parent for file in files}:
@@ -52,24 +54,35 @@ def predict(
             draw.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OcrsdkError(f"{draw}: cannot be created ({error.strerror}); choose another with --draw") from error
-    pages = []
-    for page in Pipeline.from_checkpoint(checkpoint, given["postprocess"], given["data"]).iter_predict(files):
-        pages.append(page.as_dict())
-        line = f"{page.image}: {len(page.detections)} regions"
-        note(line) if str(json) == "-" else say(line)
-        if draw is not None:
-            from ocrsdk.drawing import draw_page
+    pages: list[dict[str, Any]] = []
+    try:
+        for page in Pipeline.from_checkpoint(checkpoint, given["postprocess"], given["data"]).iter_predict(files):
+            pages.append(page.as_dict())
+            line = f"{page.image}: {len(page.detections)} regions"
+            note(line) if str(json) == "-" else say(line)
+            if draw is not None:
+                from ocrsdk.drawing import draw_page
 
-            draw_page(page, draw / f"{page.image.stem}.jpg")
-    if json is not None:
-        text = jsonlib.dumps(pages, ensure_ascii=False, indent=1)
-        if str(json) == "-":
-            say(text)
-        else:
-            try:
-                json.write_text(text + "\n", encoding="utf-8")
-            except OSError as error:
-                raise OcrsdkError(f"{json}: cannot be written ({error.strerror}); choose another with --json") from error
+                draw_page(page, draw / f"{page.image.stem}.jpg")
+    except DataError as error:
+        if not pages:
+            raise
+        _write(json, pages)
+        raise DataError(f"{error}. {len(pages)} of {len(files)} images were searched before it") from error
+    _write(json, pages)
+
+
+def _write(path: Path | None, pages: list[dict[str, Any]]) -> None:
+    if path is None:
+        return
+    text = json_text(pages, indent=1)
+    if str(path) == "-":
+        say(text)
+        return
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OcrsdkError(f"{path}: cannot be written ({error.strerror}); choose another with --json") from error
 
 
 def _check_json(path: Path, files: list[Path]) -> None:
@@ -79,7 +92,7 @@ def _check_json(path: Path, files: list[Path]) -> None:
     if not path.absolute().parent.is_dir():
         raise OcrsdkError(f"{path}: {path.parent} is no folder; create it, or choose another with --json")
     if path.resolve() in {file.resolve() for file in files}:
-        raise OcrsdkError(f"{path}: is one of the images that are read, and would be lost; choose another with --json")
+        raise OcrsdkError(f"{path}: is one of the files that are read, and would be lost; choose another with --json")
 
 
 def _check_names(files: list[Path]) -> None:

@@ -80,6 +80,7 @@ def train(
     """
     from ocrsdk import run_folder
 
+    set_up_output(verbose, quiet, log_format)
     if resume is not None and str(resume) == "last" and not resume.exists():
         resume = run_folder.find_last()
     if resume is not None and run_dir is not None:
@@ -110,7 +111,6 @@ def train(
             "run_dir": run_dir,
         },
     )
-    set_up_output(verbose, quiet, log_format)
     from ocrsdk.pipeline import Pipeline
 
     pipeline = Pipeline(settings, progress=file_progress("checking"), layers=layers)

@@ -153,6 +153,12 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
+def other_files(folder: Path) -> list[str]:
+    """Names of what else lies in a folder of images, sorted; hidden files and those that systems leave behind do not count."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"Thumbs.db", "desktop.ini"}
+    return sorted(names - {path.name for path in find_images(folder)})
+
+
 def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
     """Match ``images/`` with ``labels/``.
 

@@ -33,10 +33,14 @@ class DetectionDataModule(LightningDataModule):
         batch_size: Crops in a batch.
         workers: Loader processes for training; 0 loads in the main process.
         seed: Of the order of samples.
+        pin_memory: Put batches into memory that a GPU can read by itself.
     """
 
-    def __init__(self, train: TrainDataset, val: EvalDataset, batch_size: int, workers: int, seed: int = 0) -> None:
+    def __init__(
+        self, train: TrainDataset, val: EvalDataset, batch_size: int, workers: int, seed: int = 0, pin_memory: bool = False
+    ) -> None:
         super().__init__()
+        self.pin_memory = pin_memory
         self.train, self.val = train, val
         self.batch_size, self.workers = batch_size, workers
         self.sampler = EpochSampler(len(train), seed)
@@ -69,7 +73,7 @@ class DetectionDataModule(LightningDataModule):
             num_workers=self.workers,
             collate_fn=collate,
             worker_init_fn=_start_worker,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pin_memory,
             **kwargs,
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ocrsdk.data.annotations import pair_files, read_annotation
+from ocrsdk.data.annotations import other_files, pair_files, read_annotation
 from ocrsdk.data.image import check_image
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.geometry import clip_to_page
@@ -30,6 +30,8 @@ class DataReport:
     ignored: int = 0
     outside: list[str] = field(default_factory=list)
     """``file: region`` for each region that reaches more than a pixel beyond its page."""
+    unread: list[str] = field(default_factory=list)
+    """Names in ``images/`` that are no images by their ending."""
     skipped: list[str] = field(default_factory=list)
     """One message for each sample left out."""
 
@@ -54,7 +56,7 @@ def load_annotations(
         DataError: The folder or (with ``stop``) one of its samples cannot be used.
     """
     pairs, problems = pair_files(root)
-    report = DataReport(root)
+    report = DataReport(root, unread=other_files(root / "images"))
     if problems and on_bad_sample == "stop":
         more = f" ({len(problems) - 1} more such files)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}. To leave such samples out: --on-bad-sample skip")

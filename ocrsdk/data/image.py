@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ocrsdk.errors import ImageError
 
@@ -26,35 +26,58 @@ _EXIF_ORIENTATION = 0x0112
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Decode an image file.
 
-    The EXIF orientation is applied, once; grey, palette, alpha, CMYK and 16-bit images become 8-bit RGB.
+    The EXIF orientation is applied, once; grey, palette, CMYK and 16-bit images become 8-bit RGB; transparent ones lie on white.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: The file is missing, empty, cut short, no image, or larger than ``MAX_PIXELS``.
+        ImageError: The file is missing, empty, cut short, no image, one of several pages, or larger than ``MAX_PIXELS``.
     """
-    data, _ = _read_checked(path)
+    data, header = _read_checked(path)
+    if header.transparent:
+        return _on_white(path, data)
     image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise ImageError(f"{path}: cannot be decoded; the file is damaged")
+        raise ImageError(f"{path}: cannot be decoded; the {header.format} file is damaged, or of a kind that OpenCV does not read")
     return np.asarray(image, dtype=np.uint8)
 
 
-def _read_checked(path: Path) -> tuple[bytes, tuple[int, int]]:
-    """The file's bytes and the (height, width) of the upright image."""
+def _on_white(path: Path, data: bytes) -> NDArray[np.uint8]:
+    """OpenCV leaves the transparency out: black ink on nothing would be black on black."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            ink = ImageOps.exif_transpose(image).convert("RGBA")
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise ImageError(f"{path}: cannot be decoded; the file is damaged ({type(error).__name__})") from error
+    page = Image.new("RGBA", ink.size, "white")
+    page.alpha_composite(ink)
+    return np.array(page.convert("RGB"), dtype=np.uint8)
+
+
+class _Header(NamedTuple):
+    format: str
+    size: tuple[int, int] | None
+    """(height, width) of the upright image; None where only decoding tells."""
+    transparent: bool
+
+
+def _read_checked(path: Path) -> tuple[bytes, _Header]:
+    """The file's bytes, and what its header says."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
         raise ImageError(f"{path}: the file is empty (0 bytes)")
+    size, pages, transparent = None, 1, False
     try:
         with Image.open(io.BytesIO(data)) as header:
-            width, height = header.size
-            kind = header.format
+            (width, height), kind = header.size, str(header.format)
             too_large, cut_short = width * height > MAX_PIXELS, _cut_short(data, kind)
-            turned = not (too_large or cut_short) and header.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
+            if not (too_large or cut_short):
+                size, transparent = _upright_size(header), header.has_transparency_data
+                pages = getattr(header, "n_frames", 1) if kind != "MPO" else 1  # a photograph and its previews
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels; too large to decode safely") from None
     except Exception as error:  # Pillow's readers raise many kinds for damaged headers
@@ -63,7 +86,19 @@ def _read_checked(path: Path) -> tuple[bytes, tuple[int, int]]:
         raise ImageError(f"{path}: {width} x {height} pixels; more than {MAX_PIXELS:,} are not decoded")
     if cut_short:
         raise ImageError(f"{path}: the {kind} file is cut short ({len(data):,} bytes); copy it again")
-    return data, (width, height) if turned else (height, width)
+    if pages > 1:
+        raise ImageError(f"{path}: the {kind} file holds {pages} pages; give each a file of its own")
+    return data, _Header(kind, size, transparent)
+
+
+def _upright_size(header: Image.Image) -> tuple[int, int] | None:
+    """(height, width), if it is certain: what counts is what OpenCV does, which in a JPEG file heeds EXIF, but no XMP."""
+    width, height = header.size
+    if header.format in ("JPEG", "MPO"):
+        exif = Image.Exif()
+        exif.load(header.info.get("exif", b""))
+        return (width, height) if exif.get(_EXIF_ORIENTATION) in (5, 6, 7, 8) else (height, width)
+    return None if header.getexif().get(_EXIF_ORIENTATION, 1) != 1 else (height, width)
 
 
 def _cut_short(data: bytes, kind: str | None) -> bool:
@@ -96,12 +131,13 @@ def check_image(path: Path, decode: bool = True) -> tuple[int, int]:
 
     Args:
         path: The image file.
-        decode: Decode the pixels too; else look at the header and the end mark only.
+        decode: Decode the pixels too; else look at the header and the end mark only, if these tell the size.
     """
-    if decode:
+    size = None if decode else _read_checked(path)[1].size
+    if size is None:
         height, width = read_image(path).shape[:2]
         return height, width
-    return _read_checked(path)[1]
+    return size
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:

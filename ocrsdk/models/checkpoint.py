@@ -15,7 +15,7 @@ from ocrsdk.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 3
+FORMAT = 4
 _PREFIX = "model."
 
 

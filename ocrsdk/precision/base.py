@@ -52,6 +52,11 @@ class PrecisionStrategy(Plugin, ABC):
     accumulate: ClassVar[int] = 1
     """Batches summed up in an update, unless ``trainer.accumulate`` is set."""
 
+    @property
+    def tf32(self) -> bool:
+        """Whether a GPU may round the factors of fp32 products to TF32: only where a strategy says so."""
+        return False
+
     @abstractmethod
     def check(self, device: str) -> None:
         """Refuse a device that cannot run this strategy as it is meant.

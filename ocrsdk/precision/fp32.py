@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from ocrsdk.precision.base import PrecisionStrategy
 
 
@@ -14,6 +16,20 @@ class FP32(PrecisionStrategy):
     summary = "single precision throughout (the default)"
     guards = "a loss or gradient that is NaN or infinite stops the run before the weights change"
     reference = True
+
+    class Options(BaseModel):
+        """Options of ``fp32``."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+        tf32: bool = False
+        """On GPUs from Ampere on, round the factors of convolutions and matrix products to 10 bits: faster. Checks, which need a
+        reference, leave it off."""
+
+    @property
+    def tf32(self) -> bool:
+        """As the option says."""
+        return bool(self.options.tf32)
 
     def check(self, device: str) -> None:
         """Every device can."""

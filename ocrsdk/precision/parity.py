@@ -16,6 +16,8 @@ MOST_MARGIN = 10.0
 """No check with a larger margin, in points, says anything."""
 LEAST_HMEAN = 10.0
 """A baseline below this many points has learned nothing that a comparison could show."""
+SAME = 1e-6
+"""Points. Scores that are closer differ by rounding; differences that are all zero pass, as nothing differs."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def equivalence(baseline: Sequence[float], candidate: Sequence[float], margin: f
     where = f"the 90 % interval of the difference is {low:+.2f} to {high:+.2f} points"
     if len(pairs) < 2:
         return Equivalence("inconclusive", "one seed tells nothing about the spread; give at least 2, better 5", mean, low, high)
-    if low == high != 0:
+    if max(differences) - min(differences) < SAME <= abs(mean):
         return Equivalence(
             "inconclusive", "all differences are equal, which says nothing of their spread; give more seeds", mean, low, high
         )

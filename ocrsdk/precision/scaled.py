@@ -51,5 +51,6 @@ class ScaledHalf(MixedPrecision):
         self._after_closure(model, optimizer)
         result = self.scaler.step(optimizer, **kwargs)
         self.scaler.update()
-        self.last_skipped = self.scale < before  # the scaler lowers its scale when, and only when, it found inf or NaN
+        # The scaler lowers its scale when, and only when, it found inf or NaN; a scale of zero makes NaN of everything.
+        self.last_skipped = self.scale < before or not before
         return result

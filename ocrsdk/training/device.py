@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import resource
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ocrsdk.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def device_kind(accelerator: str) -> str:
@@ -48,9 +54,39 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_MAX, 0)
 
 
+@contextlib.contextmanager
+def fp32_products(tf32: bool) -> Iterator[None]:
+    """Inside, a GPU computes fp32 convolutions and matrix products in fp32, or rounds their factors to TF32.
+
+    PyTorch's default is TF32 for the former and fp32 for the latter.
+    """
+    flags: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for flag in flags:
+            flag.allow_tf32 = tf32
+        yield
+    finally:
+        for flag, was in zip(flags, before, strict=True):
+            flag.allow_tf32 = was
+
+
 def peak_memory(device: str) -> int:
-    """Highest use so far in bytes: allocated device memory for ``cuda``, else resident memory of this process."""
+    """Highest use in bytes since ``reset_peak_memory``: allocated on the device for ``cuda``, else resident in this process."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "linux":  # getrusage would tell the peak of the process that started this one, if that was higher
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak_memory(device: str) -> None:
+    """From now on, ``peak_memory`` is that of what follows; where the system cannot do so, it stays that of the whole process."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5)

@@ -21,13 +21,9 @@ def loader_error(error: BaseException, datamodule: DetectionDataModule) -> Ocrsd
         error: What training raised.
         datamodule: Whose loaders it used.
     """
-    text = str(error)
     if isinstance(error, OcrsdkError):
-        if not text.startswith("Caught "):
-            return None
-        last = text.strip().splitlines()[-1]  # torch puts the whole traceback of the process into the message
-        return type(error)(last.partition(": ")[2] or last)
-    found = _DEAD.search(text)
+        return raised_in_loader(error)
+    found = _DEAD.search(str(error))
     if found is not None:
         pid, signal = int(found[1]), found[2]
     elif isinstance(error, EOFError | ConnectionError) and (dead := datamodule.dead_workers()):
@@ -41,6 +37,15 @@ def loader_error(error: BaseException, datamodule: DetectionDataModule) -> Ocrsd
         f"the loader process {pid} {why}{where}. If memory ran out, use fewer --workers or a smaller data.batch_size; "
         "checkpoints are untouched: --resume goes on"
     )
+
+
+def raised_in_loader(error: OcrsdkError) -> OcrsdkError | None:
+    """The error as a loader process raised it, without the traceback that torch puts into its message; None if this process did."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return None
+    last = text.strip().splitlines()[-1]
+    return type(error)(last.partition(": ")[2] or last)
 
 
 def end_loaders() -> None:

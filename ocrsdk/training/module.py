@@ -59,6 +59,8 @@ class DetectionModule(LightningModule):
         """Metrics of the epoch under way."""
         self._pages: set[str] = set()
         """File names of the images of the update under way."""
+        self._losses: list[Tensor] = []
+        """(4,) total, bce, l1 and dice of each batch of the update under way."""
         self.progress: Callable[[], float] = lambda: 0.0
         """Share of the run that is over, 0 to 1; set by ``callbacks.limits.RunLimits``."""
 
@@ -86,8 +88,7 @@ class DetectionModule(LightningModule):
                     f"the loss is {float(total.detach())} at step {self.global_step} for {', '.join(sorted(pages))}"
                 )
             total = total * torch.nan  # no gradient of this update may pass for a finite one
-        parts = {f"train/{name}": value for name, value in zip(loss._fields[1:], loss[1:], strict=True)}
-        self.step_values.update({"train/loss": loss.total.detach(), **parts})
+        self._losses.append(torch.stack([part.detach() for part in loss]))
         return total
 
     def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
@@ -95,8 +96,10 @@ class DetectionModule(LightningModule):
         most = self.optimizer.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
         pages, self._pages = self._pages, set()
+        losses, self._losses = torch.stack(self._losses).mean(dim=0), []
         if not torch.isfinite(norm) and not isinstance(self.trainer.precision_plugin, SkipsUpdates):
             raise NonFiniteError(f"a gradient is {float(norm)} at step {self.global_step} for {', '.join(sorted(pages))}")
+        self.step_values.update(zip(("train/loss", "train/bce", "train/l1", "train/dice"), losses, strict=True))
         self.step_values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[0]["lr"]})
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

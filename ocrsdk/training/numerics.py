@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from ocrsdk.losses import DBLossParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,6 +38,8 @@ class ModuleRange:
     """Largest absolute value of its output; infinite likewise."""
     gradient: float = 0.0
     """Largest absolute value of the loss's gradient for its output, without any loss scale."""
+    weight_gradient: float = 0.0
+    """The same for its weights: a sum over all pixels, so it may overflow first."""
 
     @property
     def headroom(self) -> float:
@@ -50,6 +55,16 @@ class ModuleRange:
         return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
+class _Watched(NamedTuple):
+    modules: list[ModuleRange]
+    """In the order in which they first ran."""
+    loss: ModuleRange
+    broken: list[str]
+    """Parts of the loss that are not finite."""
+    autocast: bool
+    """Whether modules compute in a smaller format than fp32."""
+
+
 def module_ranges(model: DBNet, loss: DBLoss, batches: Iterable[Batch], context: Context) -> list[ModuleRange]:
     """Run forward and backward and watch every module that has no parts.
 
@@ -62,28 +77,38 @@ def module_ranges(model: DBNet, loss: DBLoss, batches: Iterable[Batch], context:
     Returns:
         One for each module that ran, in the order in which they first ran; the loss comes last.
     """
+    watched = _watched(model, loss, batches, context, 1.0)
+    return [*watched.modules, watched.loss]
+
+
+def _watched(model: DBNet, loss: DBLoss, batches: Iterable[Batch], context: Context, scale: float) -> _Watched:
     found: dict[str, ModuleRange] = {}
+    whole, broken, autocast = ModuleRange("loss", type(loss).__name__, gradient=1.0), dict[str, None](), False
+    leaves = {name: module for name, module in model.named_modules() if not any(module.children())}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    handles = [m.register_forward_hook(_watch(found, name)) for name, m in model.named_modules() if not any(m.children())]
+    handles = [module.register_forward_hook(_watch(found, name)) for name, module in leaves.items()]
     try:
         for batch in batches:
             assert batch.targets is not None
             model.zero_grad(set_to_none=True)
             with context():
+                autocast = torch.is_autocast_enabled(batch.image.device.type)
                 output = model(batch.image)
                 assert output.thresh_logits is not None
-                total = loss(output.prob_logits, output.thresh_logits, batch.targets).total
-            seen = found.setdefault("loss", ModuleRange("loss", type(loss).__name__))
-            seen.activation, seen.gradient = max(seen.activation, _largest(total)), 1.0
-            total.backward()
+                total, *parts = loss(output.prob_logits, output.thresh_logits, batch.targets)
+            broken.update({name: None for name, part in zip(DBLossParts._fields[1:], parts, strict=True) if not part.isfinite()})
+            whole.activation = max(whole.activation, _largest(total * scale))
+            (total * scale).backward()
+            for name, seen in found.items():
+                gradients = [p.grad for p in leaves[name].parameters() if p.grad is not None]
+                seen.weight_gradient = max((seen.weight_gradient, *map(_largest, gradients)))
     finally:
         for handle in handles:
             handle.remove()
         model.zero_grad(set_to_none=True)
         for buffer, before in buffers:
             buffer.copy_(before)
-    last = found.pop("loss", None)
-    return [*found.values(), *([last] if last else [])]
+    return _Watched(list(found.values()), whole, list(broken), autocast)
 
 
 def _watch(found: dict[str, ModuleRange], name: str) -> Callable[..., None]:
@@ -118,28 +143,25 @@ def explain_nonfinite(model: DBNet, loss: DBLoss, batches: Iterable[Batch], cont
         context: Autocast, as the precision strategy sets it up.
         scale: The loss scale.
     """
-    broken: dict[str, None] = {}
+    watched = _watched(model, loss, batches, context, scale)
 
-    class Scaled(nn.Module):
-        def forward(self, *args: Any) -> Any:
-            parts = loss(*args)
-            broken.update({name: None for name, value in parts._asdict().items() if name != "total" and not value.isfinite()})
-            return parts._replace(total=parts.total * scale)
+    def pinned(name: str) -> str:
+        return f"; keep {name} in fp32 with the option fp32_modules" if watched.autocast else ""
 
-    ranges = module_ranges(model, Scaled(), batches, context)  # type: ignore[arg-type]
-    *modules, whole = ranges
-    for module in modules:
+    for module in watched.modules:
+        what = f"{module.name} ({module.kind})"
         if math.isinf(module.input):
-            return (
-                f"what {module.name} ({module.kind}) is given has overflowed between the modules before it; keep "
-                f"{module.name.partition('.')[0]} in fp32 with the option fp32_modules"
-            )
+            how = "has overflowed between the modules before it" if watched.autocast else "is not finite"
+            return f"what {what} is given {how}{pinned(module.name.partition('.')[0])}"
         if math.isinf(module.activation):
-            return f"the activations of {module.name} ({module.kind}) overflow; keep it in fp32 with the option fp32_modules"
-    if math.isinf(whole.activation):
-        parts = f": {', '.join(broken)}" if broken else ""
-        return f"every activation is finite, the loss is not{parts} (loss scale {scale:g})"
-    for module in reversed(modules):
+            return f"the activations of {what} {'overflow' if watched.autocast else 'are not finite'}{pinned('it')}"
+    scaled, overflows = (f" (loss scale {scale:g})", "overflows") if watched.autocast else ("", "is not finite")
+    if math.isinf(watched.loss.activation):
+        parts = f": {', '.join(watched.broken)}" if watched.broken else ""
+        return f"every activation is finite, the loss is not{parts}{scaled}"
+    for module in reversed(watched.modules):
         if math.isinf(module.gradient):
-            return f"the gradient of {module.name} ({module.kind}) overflows, with loss scale {scale:g}"
+            return f"the gradient of {module.name} ({module.kind}) {overflows}{scaled}"
+        if math.isinf(module.weight_gradient):
+            return f"the gradient of the weights of {module.name} ({module.kind}) {overflows}{scaled}"
     return "it could not be repeated: activations, loss and gradients of the same pages are finite now"

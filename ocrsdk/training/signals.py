@@ -30,7 +30,8 @@ class StopSignals(Callback):
     """While the run trains, the first SIGINT, SIGTERM or SIGHUP calls ``request_stop``; a second one ends the process at once.
 
     The handlers replace Lightning's own, which raises in the middle of an epoch; they are set when training starts, after
-    Lightning has set its. Outside the main thread nothing is done: Python delivers signals to the main thread alone.
+    Lightning has set its. The run takes place in the context of this object, which puts back what was there before either. Outside
+    the main thread nothing is done: Python delivers signals to the main thread alone.
     """
 
     def __init__(self, request_stop: Callable[[], None]) -> None:
@@ -44,17 +45,15 @@ class StopSignals(Callback):
         """Take over."""
         if threading.current_thread() is threading.main_thread():
             for number in _CAUGHT:
-                self._previous[number] = signal.signal(number, self._handle)
+                signal.signal(number, self._handle)
 
-    def on_fit_end(self, *_args: Any) -> None:
+    def __enter__(self) -> None:
+        """Remember."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.getsignal(number) for number in _CAUGHT}
+
+    def __exit__(self, *_exception: object) -> None:
         """Give back."""
-        self._restore()
-
-    def on_exception(self, *_args: Any) -> None:
-        """Give back."""
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()

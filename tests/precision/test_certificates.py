@@ -47,6 +47,17 @@ def test_any_difference_voids_a_certificate_and_is_named(tmp_path: Path, name: s
     assert [c.difference for c in certificates.read_all(tmp_path)] == [0.1]
 
 
+def test_a_weaker_check_replaces_no_stronger_one(tmp_path: Path):
+    certificates.save(tmp_path, certificate(BOUND))
+    certificates.save(tmp_path, certificate(BOUND, seeds=2))
+    certificates.save(tmp_path, certificate(BOUND, margin=10.0))
+    assert certificates.read_all(tmp_path) == [certificate(BOUND)]
+    certificates.save(tmp_path, weaker := certificate(replace(BOUND, data="other"), seeds=2))
+    certificates.save(tmp_path, certificate(BOUND, seeds=5))
+    assert {(c.seeds, c.binding.data) for c in certificates.read_all(tmp_path)} == {(5, "abc"), (2, "other")}
+    assert not weaker.strong
+
+
 def test_a_failed_check_takes_an_earlier_certificate_away(tmp_path: Path):
     certificates.save(tmp_path, certificate(BOUND))
     certificates.revoke(tmp_path, replace(BOUND, data="other"))
@@ -113,6 +124,7 @@ def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, syn
     assert (chosen.strategy.name, chosen.strategy.options.force) == ("bf16", True)
     assert chosen.certificate == certificate(bound)
     assert "1.80 times" in chosen.why
+    certificates.revoke(tmp_path, bound)
     certificates.save(tmp_path, certificate(bound, seeds=2))
     assert choose_precision(checked, "cpu").strategy.name == "fp32"
     certificates.save(tmp_path, certificate(bound, speedup=0.9))

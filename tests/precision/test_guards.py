@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ocrsdk.losses import DBLoss, DBLossParts
 from ocrsdk.precision.bf16 import BF16
 from ocrsdk.precision.fp32 import FP32
 from ocrsdk.testing.precision import batches, loader, small_module, small_trainer, spoiled
-from ocrsdk.training.numerics import module_ranges
+from ocrsdk.training.numerics import explain_nonfinite, module_ranges
 from ocrsdk.training.replay import read_replay, write_replay
 from tests.precision.strategies import half
 
@@ -131,6 +132,35 @@ def test_a_bad_gradient_names_the_pages_of_all_its_batches(tmp_path: Path):
     names = "page-2-0.png, page-2-1.png, page-3-0.png, page-3-1.png"
     with pytest.raises(NonFiniteError, match=f"a gradient is nan at step 1 for {names}"):
         trainer.fit(module, loader(batches(4)))
+
+
+def test_weights_whose_gradient_overflows_first_are_named():
+    """It sums over all pixels, so it does so long before the gradient of any activation."""
+    strategy = half()
+    module, (batch,) = small_module(strategy), batches(1, side=128)
+    context = strategy.trainer_kwargs("cpu")["plugins"][0].forward_context
+    for scale in (2.0**power for power in range(12, 30)):
+        module.model.zero_grad()
+        with context():
+            output = module.model(batch.image)
+            total = module.loss(output.prob_logits, output.thresh_logits, batch.targets).total
+        (total * scale).backward()
+        if broken := {n.rpartition(".")[0] for n, p in module.model.named_parameters() if not p.grad.isfinite().all()}:
+            break
+    where = explain_nonfinite(module.model, module.loss, [batch], context, scale)
+    name = re.fullmatch(rf"the gradient of the weights of (\S+) \(\w+\) overflows \(loss scale {scale:g}\)", where)[1]
+    assert name in broken
+    assert explain_nonfinite(module.model, module.loss, [batch], context, scale / 2).startswith("it could not be repeated")
+
+
+def test_without_autocast_no_pin_is_advised():
+    module, (batch,) = small_module(FP32()), batches(1)
+    told = explain_nonfinite(module.model, module.loss, [spoiled(batch)], contextlib.nullcontext)
+    assert re.fullmatch(r"what backbone\.\S+ \(Conv2d\) is given is not finite", told)
+    with torch.no_grad():
+        module.model.head.body[1].bias.fill_(torch.nan)
+    told = explain_nonfinite(module.model, module.loss, [batch], contextlib.nullcontext)
+    assert re.fullmatch(r"the activations of head\.body\.1 \(\w+\) are not finite", told)
 
 
 class NaiveLoss(DBLoss):

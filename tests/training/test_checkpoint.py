@@ -73,7 +73,7 @@ def test_foreign_and_future_files(tmp_path: Path):
     future = content()
     future["ocrsdk"]["format"] = 99
     torch.save(future, tmp_path / "future.ckpt")
-    with pytest.raises(CheckpointError, match="checkpoint format 99, this version reads 3"):
+    with pytest.raises(CheckpointError, match="checkpoint format 99, this version reads 4"):
         load_checkpoint(tmp_path / "future.ckpt")
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint(tmp_path / "none.ckpt")

@@ -36,3 +36,20 @@ def test_freed_memory_is_taken_again():
         return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
     assert 4 * faults("keep") < faults("leave")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells the peak of the whole process only")
+def test_peak_memory_is_that_of_what_follows_in_this_process():
+    """Of a process that was started by a larger one, and of a second run."""
+    script = (
+        "import sys; from ocrsdk.training.device import peak_memory, reset_peak_memory\n"
+        "before = peak_memory('cpu'); block = bytearray(400 << 20); high = peak_memory('cpu'); del block\n"
+        "reset_peak_memory('cpu'); print(before, high, peak_memory('cpu'))"
+    )
+    large = bytearray(1 << 30)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    del large
+    before, high, after = (int(value) / 2**20 for value in done.stdout.split())
+    assert before < 900
+    assert before + 390 < high < before + 500
+    assert after < before + 100

@@ -37,7 +37,6 @@ class BestAndLast(Checkpoint):
         self.best_path, self.last_path = folder / "best.ckpt", folder / "last.ckpt"
         self.every_seconds = every_seconds
         self.best_hmean = -1.0
-        self.best_step = 0
         self._saved_at = time.monotonic()
         self._saved_step = -1
 
@@ -46,7 +45,7 @@ class BestAndLast(Checkpoint):
         module: DetectionModule = pl_module
         if trainer.sanity_checking or module.score is None or module.score.hmean < self.best_hmean:
             return
-        self.best_hmean, self.best_step = module.score.hmean, trainer.global_step
+        self.best_hmean = module.score.hmean
         trainer.save_checkpoint(self.best_path, weights_only=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -91,12 +90,11 @@ class BestAndLast(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
-        return {"best_hmean": self.best_hmean, "best_step": self.best_step}
+        return {"best_hmean": self.best_hmean}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there; ``best.ckpt`` may be newer than the checkpoint that the run goes on from."""
         states = [state_dict]
         if self.best_path.exists():
             states.append(read_checkpoint(self.best_path)["callbacks"][self.state_key])
-        best = max(states, key=lambda state: float(state["best_hmean"]))
-        self.best_hmean, self.best_step = best["best_hmean"], best["best_step"]
+        self.best_hmean = max(float(state["best_hmean"]) for state in states)

@@ -70,8 +70,8 @@ class NumericGuard(Callback):
             else:
                 self._in_row = 0
             values = {"precision/skipped": float(module.skipped_steps), "precision/skip_rate": module.skip_rate}
-            if (scale := getattr(plugin, "scale", None)) is not None:
-                values["precision/scale"] = scale
+            if module.logs_last_step and (scale := getattr(plugin, "scale", None)) is not None:
+                values["precision/scale"] = scale  # waits for a GPU
             module.step_values.update(values)
         self._window.clear()
 

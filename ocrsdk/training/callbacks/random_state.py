@@ -24,7 +24,7 @@ class RandomState(Callback):
             "python": [version, list(words), gauss],
             "numpy": [str(name), [int(k) for k in keys], *(float(v) if isinstance(v, float) else int(v) for v in rest)],
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state_all() if _uses_cuda() else [],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -42,6 +42,11 @@ class RandomState(Callback):
         name, keys, *rest = self._loaded["numpy"]
         np.random.set_state((name, np.array(keys, np.uint32), *rest))
         torch.set_rng_state(self._loaded["torch"])
-        if torch.cuda.is_available() and len(self._loaded["cuda"]) == torch.cuda.device_count():
+        if _uses_cuda() and len(self._loaded["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(self._loaded["cuda"])
         self._loaded = None
+
+
+def _uses_cuda() -> bool:
+    """Whether this process computes on a GPU: one that has none to do so must not begin to."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

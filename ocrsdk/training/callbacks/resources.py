@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
-from ocrsdk.training.device import peak_memory
+from ocrsdk.training.device import peak_memory, reset_peak_memory
 
 if TYPE_CHECKING:
     from ocrsdk.types import Batch
@@ -36,8 +36,12 @@ class Resources(Callback):
 
     @property
     def peak_memory_bytes(self) -> int:
-        """Highest use so far; see ``training.device``."""
+        """Highest use since training began; see ``training.device``."""
         return peak_memory(self.device)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """What this process did before is no part of the run."""
+        reset_peak_memory(self.device)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """The time between epochs belongs to no batch."""
