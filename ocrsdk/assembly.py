@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -301,7 +302,9 @@ def verification(settings: Settings) -> Literal["decode", "header"]:
 def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
     """The training and the validation folder."""
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {root}")
+        if root.exists():
+            raise DataError(f"{root}: is a file, not a data folder")
+        raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {shlex.quote(str(root))}")
     folders = (root / settings.data.train, root / settings.data.val)
     for folder, key in zip(folders, ("train", "val"), strict=True):
         if not folder.is_dir():

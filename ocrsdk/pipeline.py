@@ -68,6 +68,8 @@ class Pipeline:
     """
 
     def __init__(self, settings: Settings | None = None, *, progress: Progress | None = None, layers: Layers | None = None) -> None:
+        if settings is not None and not isinstance(settings, Settings):
+            raise TypeError(f"expected Settings, found {type(settings).__name__}. Try: Pipeline(Settings(...))")
         self.settings = settings or Settings()
         self._progress, self._layers = progress, layers
         self._detector: Detector | None = None

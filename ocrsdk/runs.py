@@ -52,12 +52,12 @@ class Run:
     def best_hmean(self) -> float | None:
         """Highest score of a validation; None before there is one."""
         scores = [value for _, value in self.curve("val/hmean") if not math.isnan(value)]
-        return max(scores) if scores else None
+        return max(scores) if scores else self.result.get("best_hmean")
 
     @property
     def seconds(self) -> float:
         """Time of training, as far as it is known."""
-        return max((float(row.get("wall_time", 0)) for row in self.rows), default=0.0)
+        return max((float(row.get("wall_time", 0)) for row in self.rows), default=float(self.result.get("seconds", 0.0)))
 
     def changed(self) -> list[str]:
         """``name: default -> value`` of each setting that is not the default."""

@@ -29,14 +29,16 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\
 
 
 def _parse_duration(value: object) -> object:
-    """``90``, ``90s``, ``10m``, ``1h30m``; anything else goes on to pydantic."""
-    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value.strip().lower())):
-        hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        try:
-            return timedelta(hours=hours, minutes=minutes, seconds=seconds)
-        except OverflowError:
-            raise ValueError("longer than a million years") from None
-    return value
+    """``90``, ``90s``, ``10m``, ``1h30m``; what is no text goes on to pydantic."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip() or not (match := _DURATION.fullmatch(value.strip().lower())):
+        raise ValueError("expected a time like 90s, 10m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    try:
+        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        raise ValueError("longer than a million years") from None
 
 
 def _default_cache_dir() -> Path:

@@ -69,6 +69,7 @@ def cli(tmp_path: Path) -> CLI:
             [sys.executable, "-m", "ocrsdk", *map(str, args)],
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             cwd=tmp_path,
             env={**clean, **(env or {})},
             timeout=timeout,

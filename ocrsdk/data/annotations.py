@@ -170,7 +170,7 @@ def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
     """
     images_dir, labels_dir = root / "images", root / "labels"
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder. Try: ocrsdk data synth {root}")
+        raise DataError(f"{root}: is a file, not a data folder" if root.exists() else f"{root}: no such folder")
     for folder in (images_dir, labels_dir):
         if not folder.is_dir():
             raise DataError(f"{root}: no {folder.name}/ folder in it; expected images/ and labels/ (or train/ and val/ with these)")

@@ -62,12 +62,12 @@ def sample_manifest(
         plugins: Name -> distribution and version of the plug-ins that take part.
     """
     manifest: dict[str, Any] = {
-        "pixels": {"colour": "rgb8", "exif": "applied", "resize": "area"},
+        "pixels": {"colour": "rgb8", "exif": "applied", "transparent": "on white", "resize": "area"},
         "train": asdict(train),
         "val": asdict(val),
         "policy": policy,
         "encoding": {"schema": SCHEMA, "format": 1, "codec": codec},
-        "code": {"ocrsdk": __version__, "opencv": opencv_version(), **plugins},
+        "code": {"ocrsdk": __version__, "opencv": opencv_version(), "pillow": metadata.version("pillow"), **plugins},
     }
     if policy in ("sample", "maps"):
         manifest["val"]["pad_to_multiple"] = multiple

@@ -62,6 +62,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is missing, damaged, unsafe, or none of ours.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; name a checkpoint, of a run for instance {path / 'checkpoints' / 'best.ckpt'}")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:

@@ -67,7 +67,9 @@ def guards() -> None:
 
         def watch(guard: NumericGuard = guard, trainer: object = trainer, module: object = module, items: list = items) -> None:
             guard.on_train_batch_start(trainer, module, items[0], 0)  # type: ignore[arg-type]
+            guard.on_before_optimizer_step(trainer, module, None)  # type: ignore[arg-type]
             guard.on_train_batch_end(trainer, module, None, items[0], 0)  # type: ignore[arg-type]
+            module.device.type == "cuda" and torch.cuda.synchronize()  # type: ignore[attr-defined, func-returns-value]
 
         took = per_call(lambda _: step(), 3, 5)
         cost = per_call(lambda _: watch(), 50, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,9 @@ def test_a_version_covers_opencv_and_the_code(monkeypatch: pytest.MonkeyPatch):
     parts = (given.data, given.augment, given.targets)
     before = given.cache.version(*parts, {})
     assert given.cache.version(*parts, {"plug-in": "x 1"}) != before
-    for name, other in (("__version__", "99"), ("opencv_version", lambda: "99")):
+    for name, other in (
+        ("__version__", "99"), ("opencv_version", lambda: "99"), ("metadata", SimpleNamespace(version=lambda name: f"99 {name}")),
+    ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(module, name, other)
             assert given.cache.version(*parts, {}) != before

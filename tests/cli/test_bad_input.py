@@ -231,7 +231,7 @@ def test_predicting_overwrites_no_image_and_checks_first(cli: CLI, tmp_path: Pat
     for folder in ("photos", "link"):
         message = refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--draw", folder)
         assert f"{folder}: holds images that are read" in message
-    assert "is one of the images" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "photos/1.jpg")
+    assert "is one of the files that are read" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "photos/1.jpg")
     assert "none is no folder" in refused(cli, tmp_path, "predict", "good.ckpt", "photos", "--json", "none/out.json")
     assert "images: holds images that are read" in refused(
         cli, tmp_path, "predict", "good.ckpt", synth_pages / "val/images", "--draw", synth_pages / "val/images"

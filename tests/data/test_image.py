@@ -142,3 +142,70 @@ def test_written_images_are_read_back(tmp_path: Path, picture: np.ndarray):
     (tmp_path / "file").touch()
     with pytest.raises(ImageError, match="cannot be written"):
         write_image(tmp_path / "file" / "a.png", picture)
+
+
+_XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description \
+xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="%d"/></rdf:RDF></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("name", "said_in"),
+    [*((f"a.{ending}", where) for ending in ("jpg", "png", "webp") for where in ("exif", "xmp")), ("a.tif", "exif")],
+)
+def test_the_header_tells_the_size_that_decoding_gives(
+    tmp_path: Path, picture: np.ndarray, name: str, orientation: int, said_in: str
+):
+    """Labels are cut at it."""
+    if said_in == "exif":
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        more = {"exif": exif}
+    else:
+        more = {"xmp": _XMP % orientation}
+    Image.fromarray(picture).save(tmp_path / name, **more)
+    try:
+        decoded = read_image(tmp_path / name).shape[:2]
+    except ImageError:
+        assert name == "a.tif"
+        with pytest.raises(ImageError):
+            check_image(tmp_path / name, decode=False)
+    else:
+        assert check_image(tmp_path / name, decode=False) == decoded
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.png", "RGBA"), ("a.png", "LA"), ("a.webp", "RGBA"), ("a.tif", "RGBA"), ("a.png", "P")]
+)
+def test_transparent_pages_lie_on_white(tmp_path: Path, name: str, mode: str):
+    ink = Image.new("LA", (60, 40), (0, 0))
+    ink.paste((0, 255), (10, 10, 50, 20))
+    ink.paste((100, 128), (10, 25, 50, 35))
+    if mode == "P":
+        flat = Image.new("P", (60, 40), 0)
+        flat.putpalette([255, 0, 0, 0, 0, 0, 178, 178, 178])
+        flat.paste(1, (10, 10, 50, 20))
+        flat.paste(2, (10, 25, 50, 35))
+        flat.save(tmp_path / name, transparency=0)
+    else:
+        ink.convert(mode).save(tmp_path / name, **({"lossless": True} if name == "a.webp" else {}))
+    want = np.full((40, 60, 3), 255)
+    want[10:20, 10:50] = 0
+    want[25:35, 10:50] = 178  # half of 100, half of 255
+    assert np.abs(read_image(tmp_path / name).astype(int) - want).max() <= 1
+
+
+def test_opaque_pixels_are_those_of_a_file_without_transparency(tmp_path: Path, picture: np.ndarray):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    Image.fromarray(picture).convert("RGBA").save(tmp_path / "b.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.png", "a.webp"])
+def test_a_file_of_several_pages_is_refused(tmp_path: Path, picture: np.ndarray, name: str):
+    """Only its first page would be read."""
+    pages = [Image.fromarray(p) for p in (picture, picture[::-1], picture[:, ::-1])]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    for read in (read_image, lambda path: check_image(path, decode=False)):
+        with pytest.raises(ImageError, match=r"holds 3 pages; give each a file of its own"):
+            read(tmp_path / name)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ocrsdk.errors import OcrsdkError
-from ocrsdk.precision_bench import Cell, MeasuringProcess
+from ocrsdk.precision_bench import Cell, MeasuringProcess, cells
 from tests.conftest import CLI
 
 
@@ -26,6 +26,15 @@ def test_bench_of_precision(cli: CLI):
         assert step["images_per_second"] == pytest.approx(2 / statistics.mean(step["step_seconds"]))
         assert step["peak_memory_bytes"] > 0
         assert step["gemm_share"] > 0
+
+
+def test_on_a_gpu_each_cell_is_alone_and_fp32_is_measured_with_tf32_too():
+    groups = cells({"fp32": {}, "bf16": {}}, ("resnet50",), (640,), 8, "cuda")
+    assert [[(cell.strategy, cell.options) for cell in group] for group in groups] == [
+        [("fp32", {})], [("fp32", {"tf32": True})], [("bf16", {})]
+    ]  # fmt: skip
+    (together,) = cells({"fp32": {}, "bf16": {}}, ("resnet50",), (640,), 8, "cpu")
+    assert [cell.options for cell in together] == [{}, {}]
 
 
 @pytest.mark.slow

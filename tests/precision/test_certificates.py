@@ -130,6 +130,10 @@ def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, syn
     certificates.save(tmp_path, certificate(bound, speedup=0.9))
     assert choose_precision(checked, "cpu").strategy.name == "fp32"
     certificates.save(tmp_path, certificate(bound))
+    certificates.save(tmp_path, certificate(replace(bound, strategy="fp16-safe", options={}, device="cuda NVIDIA H200")))
+    with capture_logs() as logs:
+        assert choose_precision(checked, "cpu").strategy.name == "bf16"
+    assert logs == []
     label = next((synth_pages / "train/labels").iterdir())
     before = label.read_text()
     try:

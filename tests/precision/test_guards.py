@@ -94,6 +94,18 @@ def test_too_many_updates_left_out_stop_the_run_and_name_the_module(tmp_path: Pa
     assert max(ranges, key=lambda r: r.activation).name.startswith(("neck", "head"))
 
 
+@pytest.mark.slow
+def test_updates_left_out_count_as_such_when_no_scale_is_left(tmp_path: Path):
+    """Two to the power of -149 is the smallest number; half of it is nothing, and nothing is no smaller."""
+    strategy = half(max_skips=200, init_scale=1)
+    module = small_module(strategy)
+    before = {name: value.clone() for name, value in module.model.state_dict().items()}
+    with pytest.raises(NonFiniteError, match="200 updates in a row were left out"):
+        small_trainer(strategy, tmp_path, epochs=300).fit(module, loader([spoiled(batches(1, side=32)[0])]))
+    for name, value in module.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_an_infinite_loss_with_finite_gradients_is_left_out(tmp_path: Path):
     """The scaler sees gradients only."""
     strategy = half()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from ocrsdk import Pipeline, Settings
-from ocrsdk.errors import OcrsdkError
+from ocrsdk.errors import DataError, OcrsdkError
 from ocrsdk.models.checkpoint import make_passport
 from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.precision.parity import equivalence
@@ -299,6 +300,41 @@ def test_a_run_in_which_every_update_was_left_out_is_an_error(cli: CLI, synth_pa
                  "--set", "precision.options.init_scale=65536", "--set", "loss.l1_weight=1e9", *small)  # fmt: skip
     assert result.returncode in (1, 3), result.stderr
     assert "0 steps were made" in json.loads(result.stdout)["runs"][1]["stopped"]
+
+
+@pytest.mark.slow
+def test_pages_that_change_under_way_end_the_check(synth_pages: Path, tmp_path: Path):
+    pages = Path(shutil.copytree(synth_pages, tmp_path / "pages"))
+    label = next((pages / "train/labels").iterdir())
+    small = Settings(
+        data={"crop": 64, "image_size": 96, "workers": 0},
+        trainer={"accelerator": "cpu"},
+        precision={"certificates": tmp_path / "held"},
+    )
+
+    def edit(*_: object) -> None:
+        label.write_text(label.read_text() + "1,1,30,1,30,12,1,12,more\n")
+
+    with pytest.raises(DataError, match="pages: changed while the check was under way"):
+        Pipeline(small).precision.check(pages, "fp16-safe", seeds=1, epochs=1, out=tmp_path / "out", on_run=edit)
+
+
+@pytest.mark.slow
+def test_a_page_that_is_gone_at_the_end_costs_no_report(synth_pages: Path, tmp_path: Path):
+    pages = Path(shutil.copytree(synth_pages, tmp_path / "pages"))
+    small = Settings(
+        data={"crop": 64, "image_size": 96, "workers": 0},
+        trainer={"accelerator": "cpu"},
+        precision={"certificates": tmp_path / "held"},
+    )
+
+    def remove(_: object, number: int, of: int) -> None:
+        if number == of:
+            shutil.rmtree(pages)
+
+    report = Pipeline(small).precision.check(pages, "fp16-safe", seeds=1, epochs=1, out=tmp_path / "out", on_run=remove)
+    assert report.ranges == []
+    assert json.loads((tmp_path / "out/report.json").read_text())["outcome"] == "inconclusive"
 
 
 @pytest.mark.slow

@@ -8,6 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from ocrsdk.precision.fp16_safe import FP16Safe
+from ocrsdk.precision.fp32 import FP32
+from ocrsdk.training.device import fp32_products
 
 PROGRAM = """
 import resource, sys
@@ -53,3 +58,15 @@ def test_peak_memory_is_that_of_what_follows_in_this_process():
     assert before < 900
     assert before + 390 < high < before + 500
     assert after < before + 100
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_products_of_a_gpu_are_rounded_only_where_asked(tf32: bool):
+    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [flag.allow_tf32 for flag in flags]
+    with fp32_products(tf32):
+        assert [flag.allow_tf32 for flag in flags] == [tf32, tf32]
+    assert [flag.allow_tf32 for flag in flags] == before
+    assert FP32().tf32 is False
+    assert FP32(FP32.check_options({"tf32": tf32}, "precision.options")).tf32 is tf32
+    assert FP16Safe().tf32 is False

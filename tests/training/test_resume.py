@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ocrsdk import Pipeline, Settings
+from ocrsdk import Pipeline, Settings, run_folder
 from ocrsdk.errors import CheckpointError, NonFiniteError, RunFolderError, TrainingError
 from ocrsdk.loggers.rows import read_rows
+from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.training.module import DetectionModule
 from ocrsdk.types import Batch
 
@@ -163,3 +165,83 @@ def test_time_limit_includes_the_last_validation(tmp_path: Path, synth_pages: Pa
     result = Pipeline(wanted.model_copy(update={"trainer": trainer})).fit(synth_pages)
     assert result.score is not None
     assert 0 < result.steps < 30_000  # the limit was noticed at all; how exactly is for the benchmark
+
+
+def test_other_data_are_refused_wherever_they_lie(tmp_path: Path, synth_pages: Path, monkeypatch: pytest.MonkeyPatch):
+    pages = Path(shutil.copytree(synth_pages, tmp_path / "pages"))
+    monkeypatch.chdir(tmp_path)
+    Pipeline(settings(tmp_path / "run", epochs=1)).fit("pages")
+    monkeypatch.chdir("/")
+    kept = Settings.load(tmp_path / "run/settings.yaml", environ={})
+    more = kept.model_copy(update={"trainer": kept.trainer.model_copy(update={"epochs": 2})})
+    label = next((pages / "val/labels").iterdir())
+    before = label.read_bytes()
+    label.write_bytes(before + b"1,1,30,1,30,12,1,12,more\n")
+    with pytest.raises(CheckpointError, match="pages or labels in .*pages are not those that it was begun with"):
+        Pipeline(more).fit(resume=tmp_path / "run")
+    label.write_bytes(before)
+    assert Pipeline(more).fit(resume=tmp_path / "run").epochs == 2
+
+
+def test_a_run_goes_on_without_the_file_of_its_first_weights(tmp_path: Path, synth_pages: Path):
+    torch.save(DBNet(DBNetConfig()).backbone.state_dict(), tmp_path / "b.pt")
+
+    def begun_with(weights: Path | None, run_dir: Path | None, epochs: int) -> Settings:
+        plain = settings(run_dir, epochs)
+        return plain.model_copy(update={"model": plain.model.model_copy(update={"backbone_weights": weights})})
+
+    Pipeline(begun_with(tmp_path / "b.pt", tmp_path / "run", 1)).fit(synth_pages)
+    (tmp_path / "b.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"model.backbone_weights was .*b.pt and is None"):
+        Pipeline(begun_with(None, None, 2)).fit(synth_pages, resume=tmp_path / "run")
+    assert Pipeline(begun_with(tmp_path / "b.pt", None, 2)).fit(synth_pages, resume=tmp_path / "run").epochs == 2
+
+
+def test_other_options_of_the_precision_are_refused_unless_they_are_meant(tmp_path: Path, synth_pages: Path):
+    def pinned(patterns: list[str], run_dir: Path | None, epochs: int) -> Settings:
+        plain = settings(run_dir, epochs)
+        given = {"strategy": "bf16", "options": {"force": True, "fp32_modules": patterns}}
+        return plain.model_copy(update={"precision": plain.precision.model_copy(update=given)})
+
+    Pipeline(pinned(["neck"], tmp_path / "run", 1)).fit(synth_pages)
+    with pytest.raises(CheckpointError, match=r'other options of bf16 \(precision.options.fp32_modules: \["neck"\] -> \[\]\)'):
+        Pipeline(pinned([], None, 2)).fit(synth_pages, resume=tmp_path / "run")
+    done = Pipeline(pinned([], None, 2)).fit(synth_pages, resume=tmp_path / "run", allow_precision_change=True)
+    assert done.epochs == 2
+
+
+def test_signals_are_given_back_and_evaluation_stays_on_the_device(tmp_path: Path, synth_pages: Path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    pipeline = Pipeline(settings(tmp_path / "run", epochs=1))
+    pipeline.fit(synth_pages)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert pipeline.evaluate(synth_pages).pages
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, synth_pages: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Stopped(run_folder.datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> Stopped:
+            return cls(2026, 1, 1)
+
+    monkeypatch.setattr(run_folder, "datetime", Stopped)
+    folders = [Pipeline(settings(None, epochs=1)).fit(synth_pages).run_dir.name for _ in range(3)]
+    assert folders == [f"2026-01-01_00-00-00-run{more}" for more in ("", "-2", "-3")]
+
+
+def test_the_loss_of_an_update_is_the_mean_over_its_batches(tmp_path: Path, synth_pages: Path, monkeypatch: pytest.MonkeyPatch):
+    losses: list[float] = []
+    original = DetectionModule.training_step
+
+    def training_step(self: DetectionModule, batch: Batch, batch_idx: int) -> torch.Tensor:
+        total = original(self, batch, batch_idx)
+        losses.append(float(total.detach()))
+        return total
+
+    monkeypatch.setattr(DetectionModule, "training_step", training_step)
+    given = settings(tmp_path / "run", epochs=1)
+    Pipeline(given.model_copy(update={"trainer": given.trainer.model_copy(update={"accumulate": 2})})).fit(synth_pages)
+    logged = [row["train/loss"] for row in read_rows(tmp_path / "run/metrics.jsonl") if "train/loss" in row]
+    assert logged == pytest.approx([(losses[0] + losses[1]) / 2, losses[2]], rel=1e-6)
