@@ -73,6 +73,8 @@ class Pipeline:
         self.settings = settings or Settings()
         self._progress, self._layers = progress, layers
         self._detector: Detector | None = None
+        self._checkpoint: Path | None = None
+        """Where the weights of ``from_checkpoint`` are from: its settings are not those of a training run."""
         self._checked: CheckedRun | None = None
 
     @classmethod
@@ -109,6 +111,7 @@ class Pipeline:
         values |= {f"postprocess.{name}": value for name, value in postprocess.items()}
         settings = Settings.load(None, values, {}, place=f"with {path}")
         pipeline = cls(settings, progress=progress)
+        pipeline._checkpoint = Path(path)
         pipeline._detector = Detector(
             loaded,
             device_kind("auto"),
@@ -302,6 +305,11 @@ class Pipeline:
         Raises:
             OcrsdkError: Something cannot be used.
         """
+        if self._checkpoint is not None:
+            raise SettingsError(
+                f"this pipeline evaluates and predicts with {self._checkpoint}. To train: Pipeline(settings); to go on with a run: "
+                "Pipeline(settings).fit(resume=RUN)"
+            )
         if self._checked is None or data is not None:
             self._checked = check_run(self.settings, data, self._progress)
             self.settings = self._checked.settings

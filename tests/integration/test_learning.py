@@ -94,6 +94,10 @@ def test_a_checkpoint_is_evaluated_as_its_run_did(tmp_path: Path, synth_pages: P
         Pipeline.from_checkpoint(trained.best_checkpoint, {"unclip": 3})
     with pytest.raises(SettingsError, match=r"data.crop is not for trained weights"):
         Pipeline.from_checkpoint(trained.best_checkpoint, data={"crop": 64})
+    with pytest.raises(SettingsError, match=r"evaluates and predicts with .*best.ckpt. To train: Pipeline\(settings\)"):
+        Pipeline.from_checkpoint(trained.best_checkpoint).fit(tmp_path / "data")  # its other settings would be the defaults
+    with pytest.raises(TypeError, match=r"expected Settings, found dict"):
+        Pipeline({"trainer": {"epochs": 1}})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
