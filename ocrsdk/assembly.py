@@ -295,7 +295,7 @@ def prepare_cache(cache: SampleCache) -> None:
 
 
 def verification(settings: Settings) -> Literal["decode", "header"]:
-    """How images are checked that are decoded once afterwards: there, one that cannot be can only stop the work."""
+    """How images are checked that are decoded later: where bad samples are skipped, one that cannot be has to be found now."""
     return "decode" if settings.data.on_bad_sample == "skip" else "header"
 
 
@@ -321,7 +321,12 @@ def report_problems(report: DataReport) -> None:
 
     log = get_logger(__name__)
     if report.unread:
-        log.warning("no images, not read", folder=str(report.root / "images"), files=len(report.unread), first=report.unread[0])
+        log.warning(
+            "files that are no images were not read",
+            folder=str(report.root / "images"),
+            files=len(report.unread),
+            first=report.unread[0],
+        )
     for message in report.skipped:
         log.warning("sample skipped", reason=message)
     if report.instances == report.ignored:

@@ -171,16 +171,14 @@ class Pipeline:
                 run_folder.last_checkpoint(folder)
                 stack.enter_context(run_folder.held(folder))  # before its checkpoint is read: another process may still write it
                 begun = resuming.begun_run(folder, self.settings)
-            else:
-                folder = run_folder.choose(self.settings)
-            parts = self._build(data, session=folder.resolve().name, trained=begun is not None)
+            parts = self._build(data, session=self.settings.name, trained=begun is not None)
             if begun is not None:
                 resuming.check(parts, begun, folder, allow_precision_change)
-            tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
-            if begun is None:
+            else:
                 folder = run_folder.create_new(self.settings)
-                parts.cache.counter.session = folder.resolve().name
                 stack.enter_context(run_folder.held(folder))
+            parts.cache.counter.session = folder.resolve().name
+            tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
             run_folder.write_settings(folder, self.settings, self._layers)
             result = self._train(parts, folder, begun)
             run_folder.write_result(folder, result.as_dict())

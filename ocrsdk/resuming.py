@@ -75,9 +75,8 @@ def check(parts: RunParts, begun: BegunRun, folder: Path, allow_precision_change
         ("model.backbone_weights", passport["settings"]["model"]["backbone_weights"], _text(settings.model.backbone_weights)),
     ):
         if before != now:
-            raise CheckpointError(
-                f"{folder}: {what} was {before} and is {now}; a run goes on with what it was begun with. Add: --set {what}={before}"
-            )
+            remedy = f"Add: --set {what}={before}" if before is not None else "Leave it out"
+            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; it goes on with what it was begun with. {remedy}")
     if passport["data"] != parts.module.passport["data"]:
         raise CheckpointError(
             f"{folder}: the pages or labels in {settings.data.root} are not those that it was begun with; begin a new run with them"

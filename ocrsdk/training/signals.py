@@ -55,7 +55,8 @@ class StopSignals(Callback):
     def __exit__(self, *_exception: object) -> None:
         """Give back."""
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            if handler is not None:  # else it was not set from Python
+                signal.signal(number, handler)
         self._previous.clear()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:

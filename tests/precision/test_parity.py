@@ -199,6 +199,9 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
     assert result.stderr.count("twin is not validated for this model on this device") == 1
     assert "ocrsdk precision check --config b/settings.yaml --candidate twin" in result.stderr
     assert 'model.name: "dbnet" -> "dbnet++"' in result.stderr
+    result = cli(*train, "--precision", "twin", "--set", "model.name=dbnet++", env=env)
+    (named,) = re.findall(r"precision check --config (\S+)/settings.yaml", result.stderr)
+    assert (tmp_path / named / "settings.yaml").is_file()  # named by the second in which it was made
     result = cli("train", "--resume", "a", "--precision", "fp32", "--epochs", "2", env=env)
     assert result.returncode == 2
     assert "was trained with precision twin, the settings say fp32" in result.stderr
