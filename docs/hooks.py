@@ -40,7 +40,7 @@ def commands() -> str:
 
 def settings() -> str:
     """A table for each section."""
-    from ocrsdk.settings import Settings
+    from ocrsdk.settings.schema import Settings
 
     Settings.model_json_schema()  # reads the descriptions
 
@@ -62,11 +62,11 @@ def settings() -> str:
 
 def hooks() -> str:
     """Signature and sentence of each hook, and the contracts."""
-    from ocrsdk import hookspecs
+    from ocrsdk.plugins import hookspecs
     from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Usage, VersionInfo
     from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LoggerFactory, LogsImages, RunInfo
     from ocrsdk.loggers.row_logger import RowLogger
-    from ocrsdk.plugin_base import Plugin
+    from ocrsdk.plugins.base import Plugin
     from ocrsdk.precision.base import Certified, PrecisionStrategy, SkipsUpdates
 
     parts = []

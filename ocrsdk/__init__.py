@@ -12,15 +12,15 @@ from ocrsdk.version import api_version as api_version
 
 if TYPE_CHECKING:
     from ocrsdk.errors import OcrsdkError as OcrsdkError
-    from ocrsdk.hookspecs import hookimpl as hookimpl
+    from ocrsdk.plugins.hookspecs import hookimpl as hookimpl
     from ocrsdk.pipeline import Pipeline as Pipeline
-    from ocrsdk.settings import Settings as Settings
+    from ocrsdk.settings.schema import Settings as Settings
 
 _HOMES = {
     "OcrsdkError": "ocrsdk.errors",
     "Pipeline": "ocrsdk.pipeline",
-    "Settings": "ocrsdk.settings",
-    "hookimpl": "ocrsdk.hookspecs",
+    "Settings": "ocrsdk.settings.schema",
+    "hookimpl": "ocrsdk.plugins.hookspecs",
 }
 
 __all__ = ["OcrsdkError", "Pipeline", "Settings", "__version__", "api_version", "hookimpl"]

@@ -13,7 +13,7 @@ from ocrsdk.errors import CheckpointError
 from ocrsdk.metrics.hmean import HmeanMetric
 from ocrsdk.models.checkpoint import LoadedCheckpoint, load_checkpoint
 from ocrsdk.models.postprocess import PostProcessor
-from ocrsdk.results import EvaluationResult
+from ocrsdk.runs.results import EvaluationResult
 from ocrsdk.types import Annotation, Detection, PageDetections
 
 if TYPE_CHECKING:

@@ -10,25 +10,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk import resuming, run_folder
-from ocrsdk.assembly import build_loggers, build_run, check_run, prepare_cache, report_problems, verification
+from ocrsdk.runs import resume as resuming
+
+from ocrsdk.runs import folder as run_folder
+from ocrsdk.runs.build import build_loggers, build_run, check_run, prepare_cache, report_problems, verification
 from ocrsdk.errors import CheckpointError, DataError, NonFiniteError, SettingsError
 from ocrsdk.logs import bind
-from ocrsdk.precision_choice import tell_precision
-from ocrsdk.results import CheckedRun, EvaluationResult, FitResult, Plan
-from ocrsdk.settings import EVALUATION_DATA, Settings
+from ocrsdk.runs.precision import tell_precision
+from ocrsdk.runs.results import CheckedRun, EvaluationResult, FitResult, Plan
+from ocrsdk.settings.schema import EVALUATION_DATA, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ocrsdk.assembly import RunParts
-    from ocrsdk.cache_control import CacheControl
+    from ocrsdk.runs.build import RunParts
+    from ocrsdk.cache_tools.control import CacheControl
     from ocrsdk.data.folder import Progress
     from ocrsdk.inference import Detector
-    from ocrsdk.precision_check import ParityReport
-    from ocrsdk.precision_control import PrecisionControl
-    from ocrsdk.resuming import BegunRun
-    from ocrsdk.settings_sources import Layers
+    from ocrsdk.precision_tools.check import ParityReport
+    from ocrsdk.precision_tools.control import PrecisionControl
+    from ocrsdk.runs.resume import BegunRun
+    from ocrsdk.settings.sources import Layers
     from ocrsdk.types import Annotation, PageDetections
 
 
@@ -38,7 +40,7 @@ _PREPARED = {"image_size": "short_side", "max_side": "max_side"}
 
 def _environment(parts: RunParts) -> dict[str, Any]:
     """What the run computes on, for the run folder and the loggers."""
-    from ocrsdk.environment import describe
+    from ocrsdk.runs.environment import describe
     from ocrsdk.training.device import device_name
 
     precision, location = parts.precision, parts.cache.backend.location
@@ -123,14 +125,14 @@ class Pipeline:
     @property
     def cache(self) -> CacheControl:
         """The cache of these settings: its health, status, and what can be done to it."""
-        from ocrsdk.cache_control import CacheControl
+        from ocrsdk.cache_tools.control import CacheControl
 
         return CacheControl(self.settings, self._progress)
 
     @property
     def precision(self) -> PrecisionControl:
         """What number formats do to these settings: activation ranges, accuracy checks, replays."""
-        from ocrsdk.precision_control import PrecisionControl
+        from ocrsdk.precision_tools.control import PrecisionControl
 
         return PrecisionControl(self.settings, self._progress)
 

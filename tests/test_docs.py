@@ -74,9 +74,9 @@ def test_reference_pages_list_everything():
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
-    from ocrsdk.plugins import HOOKS
-    from ocrsdk.settings import Settings
-    from ocrsdk.settings_sources import leaves
+    from ocrsdk.plugins.manager import HOOKS
+    from ocrsdk.settings.schema import Settings
+    from ocrsdk.settings.sources import leaves
 
     settings, hooks, commands = made.settings(), made.hooks(), made.commands()
     for name in leaves(Settings):

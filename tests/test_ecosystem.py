@@ -173,8 +173,8 @@ def test_bad_scaffolds(cli: CLI, tmp_path: Path):
 
 
 MEDDLING = """
-import ocrsdk.plugins
-ocrsdk.plugins.installed.__wrapped__
+import ocrsdk.plugins.manager
+ocrsdk.plugins.manager.installed.__wrapped__
 import ocrsdk.errors
 def nearest(name, known): return " hijacked"
 ocrsdk.errors.nearest = nearest
@@ -322,7 +322,7 @@ def test_twenty_broken_or_slow_plugins_cost_help_nothing(cli: CLI, tmp_path: Pat
 def test_an_argument_that_a_hook_gets_later_does_not_break_an_older_plugin():
     import pluggy
 
-    from ocrsdk.plugins import call
+    from ocrsdk.plugins.manager import call
 
     spec, impl = pluggy.HookspecMarker("t"), pluggy.HookimplMarker("t")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ocrsdk.losses import DBLoss
+from ocrsdk.models.losses import DBLoss
 from ocrsdk.types import TargetMaps
 from tests.conftest import GOLDEN
 

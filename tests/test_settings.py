@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ocrsdk import Settings, run_folder
+from ocrsdk import Settings
+
+from ocrsdk.runs import folder as run_folder
 from ocrsdk.errors import SettingsError
-from ocrsdk.settings_sources import leaves
+from ocrsdk.settings.sources import leaves
 
 
 def write(path: Path, text: str) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocrsdk.cache.frame import unpack
 from ocrsdk.errors import CacheEntryError
-from ocrsdk.plugin_base import Plugin
+from ocrsdk.plugins.base import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

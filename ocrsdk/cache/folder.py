@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ocrsdk.cache.base import CacheLocation, Usage, VersionInfo
 from ocrsdk.cache.file_system import environment_error
 from ocrsdk.cache.frame import SCHEMA
-from ocrsdk.cache.hold import Hold
+from ocrsdk.cache.lock import Hold
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocrsdk.cache.frame import pack, unpack
 from ocrsdk.cache.stats import Counter, Counts
-from ocrsdk.cache.versioning import EntryKey, differences
+from ocrsdk.cache.keys import EntryKey, differences
 from ocrsdk.errors import CacheEntryError, CacheEntryLostError, CacheError
 from ocrsdk.logs import get_logger
 

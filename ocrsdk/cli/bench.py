@@ -45,8 +45,8 @@ def precision(
     for side in size or ():
         if side < 32 or side % 32:
             raise SettingsError(f"--size {side}: expected a multiple of 32; try {max(32, round(side / 32) * 32)}")
-    from ocrsdk.precision_bench import Measured, cache_memory, cells, run
-    from ocrsdk.precision_choice import precision_strategy
+    from ocrsdk.precision_tools.bench import Measured, cache_memory, cells, run
+    from ocrsdk.runs.precision import precision_strategy
 
     if device == "auto":
         import torch

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocrsdk.cache.base import VersionInfo
-    from ocrsdk.cache_control import CacheControl
-    from ocrsdk.cache_reports import CacheHealth, CacheStatus
+    from ocrsdk.cache_tools.control import CacheControl
+    from ocrsdk.cache_tools.reports import CacheHealth, CacheStatus
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,7 +31,7 @@ app = typer.Typer(
 
 
 def _control(config: Path | None, sets: Sequence[str] | None) -> CacheControl:
-    from ocrsdk.cache_control import CacheControl
+    from ocrsdk.cache_tools.control import CacheControl
 
     set_up_output()
     return CacheControl(load_settings(config, sets)[0], _progress)

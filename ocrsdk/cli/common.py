@@ -16,8 +16,8 @@ from ocrsdk.json_text import json_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ocrsdk.settings import Settings
-    from ocrsdk.settings_sources import Layers
+    from ocrsdk.settings.schema import Settings
+    from ocrsdk.settings.sources import Layers
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file, TOML or YAML.", metavar="FILE")]
 SetOption = Annotated[
@@ -50,7 +50,7 @@ def load_settings(
         sets: The ``KEY=VALUE`` of ``--set``.
         options: Dotted names to values of command-line options; None means "not given".
     """
-    from ocrsdk.settings import Settings
+    from ocrsdk.settings.schema import Settings
 
     overrides: dict[str, Any] = {}
     for item in sets or ():
@@ -72,7 +72,7 @@ def checkpoint_settings(sets: Sequence[str] | None, options: Mapping[str, Any] |
     Raises:
         SettingsError: As for ``load_settings``, or an option has no meaning with trained weights; such variables are left alone.
     """
-    from ocrsdk.settings import EVALUATION_DATA
+    from ocrsdk.settings.schema import EVALUATION_DATA
 
     settings, layers = load_settings(None, sets, options)
     found: dict[str, dict[str, Any]] = {"postprocess": {}, "data": {}}

@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show the se
 @app.command()
 def show(config: ConfigOption = None, sets: SetOption = None, json: JsonOption = False) -> None:
     """Every effective setting, and its source: command line, OCRSDK_* variable, file:line or default."""
-    from ocrsdk.settings_sources import leaves
+    from ocrsdk.settings.sources import leaves
 
     settings, layers = load_settings(config, sets)
     values = settings.model_dump(mode="json")
@@ -31,6 +31,6 @@ def show(config: ConfigOption = None, sets: SetOption = None, json: JsonOption =
 @app.command()
 def schema() -> None:
     """The JSON schema of the settings, options of the installed plug-ins included, for editors and other programs."""
-    from ocrsdk.plugin_tools import settings_schema
+    from ocrsdk.plugins.doctor import settings_schema
 
     print_json(settings_schema())

@@ -20,7 +20,7 @@ from ocrsdk.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ocrsdk.results import EvaluationResult
+    from ocrsdk.runs.results import EvaluationResult
 
 
 def evaluate(

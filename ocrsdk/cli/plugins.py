@@ -10,7 +10,7 @@ import typer
 from ocrsdk.cli.common import JsonOption, print_json, say, table
 
 if TYPE_CHECKING:
-    from ocrsdk.plugin_tools import PluginInfo
+    from ocrsdk.plugins.doctor import PluginInfo
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See, check and make plug-ins.")
 
@@ -26,7 +26,7 @@ def list_plugins(
     """
     from dataclasses import asdict
 
-    from ocrsdk.plugin_tools import everything
+    from ocrsdk.plugins.doctor import everything
 
     plugins = everything()
     if json:
@@ -50,7 +50,7 @@ def info(
     json: JsonOption = False,
 ) -> None:
     """One plug-in: its package, state, load time and options; for a broken one the reason and the remedy."""
-    from ocrsdk.plugin_tools import info as find
+    from ocrsdk.plugins.doctor import info as find
 
     found = find(name)
     if json:
@@ -101,7 +101,7 @@ def doctor(json: JsonOption = False) -> None:
 
     Exit codes: 0 nothing found, or warnings only; 1 an error was found.
     """
-    from ocrsdk.plugin_tools import doctor as examine
+    from ocrsdk.plugins.doctor import doctor as examine
 
     checks = examine()
     if json:
@@ -122,7 +122,7 @@ def new(
     folder: Annotated[Path, typer.Option("--in", metavar="DIR", help="Where ocrsdk-NAME/ goes.")] = Path(),
 ) -> None:
     """Start a plug-in package: it works, and passes its conformance suite, before a line is changed."""
-    from ocrsdk.plugin_tools import scaffold
+    from ocrsdk.plugins.doctor import scaffold
 
     files = scaffold(name, kind, folder)
     for path in files:

@@ -27,8 +27,8 @@ from ocrsdk.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ocrsdk.precision_check import ArmRun, ParityReport
-    from ocrsdk.precision_control import PrecisionControl
+    from ocrsdk.precision_tools.check import ArmRun, ParityReport
+    from ocrsdk.precision_tools.control import PrecisionControl
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See what half precision does, and prove that it is harmless.")
 
@@ -41,7 +41,7 @@ DataArgument = Annotated[
 def _control(
     config: Path | None, sets: Sequence[str] | None, options: dict[str, object], verbose: bool, load: bool = True
 ) -> PrecisionControl:
-    from ocrsdk.precision_control import PrecisionControl
+    from ocrsdk.precision_tools.control import PrecisionControl
 
     settings, _ = load_settings(config, sets, options)
     set_up_output(verbose)

@@ -61,7 +61,7 @@ def predict(
             line = f"{page.image}: {len(page.detections)} regions"
             note(line) if str(json) == "-" else say(line)
             if draw is not None:
-                from ocrsdk.drawing import draw_page
+                from ocrsdk.data.drawing import draw_page
 
                 draw_page(page, draw / f"{page.image.stem}.jpg")
     except DataError as error:

@@ -11,7 +11,7 @@ from ocrsdk.cli.common import JsonOption, SetOption, note, print_json, say, set_
 from ocrsdk.errors import RunFolderError, SettingsError
 
 if TYPE_CHECKING:
-    from ocrsdk.runs import Run
+    from ocrsdk.runs.history import Run
 
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at runs and compare them.")
 logs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Send what a run has logged somewhere else.")
@@ -20,8 +20,8 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder; la
 
 
 def _load(folder: Path) -> Run:
-    from ocrsdk.run_folder import find_last
-    from ocrsdk.runs import load_run
+    from ocrsdk.runs.folder import find_last
+    from ocrsdk.runs.history import load_run
 
     return load_run(find_last() if str(folder) == "last" and not folder.exists() else folder)
 
@@ -43,7 +43,7 @@ def list_command(
     States: running; finished; stopped by a signal, with a checkpoint; interrupted by an error or a kill. The last two can go on
     with: ocrsdk train --resume RUN
     """
-    from ocrsdk.runs import list_runs
+    from ocrsdk.runs.history import list_runs
 
     found, broken = list_runs(root)
     for message in broken:
@@ -68,7 +68,7 @@ def show(run: RunArgument, json: JsonOption = False) -> None:
             {**found.as_dict(), "validations": [dict(zip(("step", "hmean"), p, strict=True)) for p in found.curve("val/hmean")]}
         )
         return
-    from ocrsdk.runs import sparkline
+    from ocrsdk.runs.history import sparkline
 
     say(f"run        {found.folder} ({found.run_id})")
     say(f"state      {found.state}, {found.steps:,} steps, {_time(found.seconds)}")
@@ -100,7 +100,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Scores side by side, and the settings in which the runs differ."""
-    from ocrsdk.runs import compare_settings, plot_curves
+    from ocrsdk.runs.history import compare_settings, plot_curves
 
     if len(runs) < 2:
         raise SettingsError("give at least two runs. See: ocrsdk runs list")
@@ -134,7 +134,7 @@ def sync(
     Rows that it has already are left out, where the logger can tell. Options, e.g.: --set logging.options.wandb.mode=online
     """
     set_up_output()
-    from ocrsdk.runs import sync as send
+    from ocrsdk.runs.history import sync as send
 
     found = _load(run)
     if found.state == "running":

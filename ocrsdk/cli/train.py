@@ -25,7 +25,7 @@ from ocrsdk.cli.common import (
 from ocrsdk.errors import SettingsError
 
 if TYPE_CHECKING:
-    from ocrsdk.results import FitResult, Plan
+    from ocrsdk.runs.results import FitResult, Plan
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
@@ -78,7 +78,7 @@ def train(
 
     Exit codes: 0 finished, 2 bad input, 130/143/129 stopped by SIGINT/SIGTERM/SIGHUP after saving a checkpoint.
     """
-    from ocrsdk import run_folder
+    from ocrsdk.runs import folder as run_folder
 
     set_up_output(verbose, quiet, log_format)
     if resume is not None and str(resume) == "last" and not resume.exists():

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ocrsdk.cache.versioning import EntryKey, fingerprint
-from ocrsdk.data.encoding import decode_arrays, encode_arrays
+from ocrsdk.cache.keys import EntryKey, fingerprint
+from ocrsdk.cache.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.image import read_image
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import ImageError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ocrsdk.logs import without_secrets
-from ocrsdk.plugin_base import Plugin
+from ocrsdk.plugins.base import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from ocrsdk.plugin_base import Plugin
+from ocrsdk.plugins.base import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

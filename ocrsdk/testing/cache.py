@@ -19,7 +19,7 @@ import pytest
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Severity
 from ocrsdk.cache.store import Outcome, SampleCache
-from ocrsdk.cache.versioning import EntryKey, fingerprint
+from ocrsdk.cache.keys import EntryKey, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

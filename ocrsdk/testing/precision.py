@@ -21,7 +21,7 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
 from ocrsdk.errors import NonFiniteError, PluginError
-from ocrsdk.losses import DBLoss
+from ocrsdk.models.losses import DBLoss
 from ocrsdk.models.checkpoint import make_passport
 from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.models.postprocess import PostProcessor

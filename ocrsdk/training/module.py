@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ocrsdk.losses import DBLoss
+    from ocrsdk.models.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet
     from ocrsdk.models.postprocess import PostProcessor
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ocrsdk.losses import DBLossParts
+from ocrsdk.models.losses import DBLossParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from ocrsdk.losses import DBLoss
+    from ocrsdk.models.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet
     from ocrsdk.types import Batch
 

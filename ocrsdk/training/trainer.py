@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ocrsdk.cache.store import SampleCache
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.loggers.run_logger import RunLogger
-    from ocrsdk.settings import Settings
+    from ocrsdk.settings.schema import Settings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ocrsdk import hookimpl
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.cache.file_system import check_root, environment_error
 from ocrsdk.cache.folder import Marker, VersionFolder, remove_version_folder
-from ocrsdk.cache.hold import Hold
+from ocrsdk.cache.lock import Hold
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
 if TYPE_CHECKING:

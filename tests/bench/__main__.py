@@ -177,7 +177,7 @@ def step() -> None:
     """Share of the matrix-multiplication rate that one training step reaches, one thread."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ocrsdk.losses import DBLoss
+    from ocrsdk.models.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet, DBNetConfig
     from ocrsdk.types import TargetMaps
 

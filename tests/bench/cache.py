@@ -16,12 +16,12 @@ import diskcache
 import numpy as np
 
 from ocrsdk.cache.base import CacheLocation
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.frame import pack, unpack
 from ocrsdk.cache.stats import Counter
 from ocrsdk.cache.store import SampleCache
-from ocrsdk.cache.versioning import EntryKey
-from ocrsdk.data.encoding import decode_arrays, encode_arrays
+from ocrsdk.cache.keys import EntryKey
+from ocrsdk.cache.encoding import decode_arrays, encode_arrays
 from tests.bench.timing import medians
 
 

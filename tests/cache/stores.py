@@ -9,10 +9,10 @@ import textwrap
 from pathlib import Path
 
 from ocrsdk.cache.base import CacheLocation
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.frame import SCHEMA
 from ocrsdk.cache.store import SampleCache
-from ocrsdk.cache.versioning import EntryKey, fingerprint
+from ocrsdk.cache.keys import EntryKey, fingerprint
 from ocrsdk.testing.cache import value
 
 MANIFEST = {"test": 1}
@@ -58,7 +58,7 @@ _PRELUDE = """
 import hashlib, os, random, resource, shutil, signal, sqlite3, subprocess, sys, threading, time
 from pathlib import Path
 sys.path.insert(0, sys.argv.pop(1))
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.store import Outcome, SampleCache
 from ocrsdk.errors import *
 from ocrsdk.testing.cache import key, value

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from ocrsdk.cache import frame
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.store import Outcome, SampleCache
-from ocrsdk.cache.versioning import EntryKey
+from ocrsdk.cache.keys import EntryKey
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
 from tests.cache.stores import VERSION, entry, filled, make, place, rows, value_file
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.store import Outcome, SampleCache
 from ocrsdk.errors import CacheEnvironmentError, CacheError
 from ocrsdk.testing.cache import key, value

@@ -15,7 +15,7 @@ import pytest
 
 from ocrsdk.cache import frame
 from ocrsdk.cache.base import Severity
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.frame import HEADER_SIZE, SCHEMA
 from ocrsdk.errors import CacheEntryError, CacheError, CacheStoreError
 from ocrsdk.testing.cache import key, value
@@ -236,7 +236,7 @@ def test_a_fork_inherits_no_taken_lock_from_a_thread_that_makes_a_key_or_logs(sl
     result = run_script(
         f"""
         from ocrsdk.cache import versioning
-        from ocrsdk.cache.versioning import EntryKey
+        from ocrsdk.cache.keys import EntryKey
         from ocrsdk.logs import configure, get_logger
         from ocrsdk.types import Annotation, TextInstance
         parent, inside, go = os.getpid(), threading.Event(), threading.Event()

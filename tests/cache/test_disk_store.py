@@ -10,7 +10,7 @@ import pytest
 
 from ocrsdk.cache import frame
 from ocrsdk.cache.base import Severity
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.errors import CacheError, CacheStoreError
 from ocrsdk.testing.cache import key, value

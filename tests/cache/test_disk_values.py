@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ocrsdk.cache import frame
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.store import Outcome
 from ocrsdk.errors import CacheEntryError
 from ocrsdk.testing.cache import key, value
@@ -126,7 +126,7 @@ def test_f7_files_outside_are_neither_read_nor_deleted(disk: DiskCache, tmp_path
 def test_f8_too_large_or_no_bytes_is_refused_before_writing(disk: DiskCache):
     import numpy as np
 
-    from ocrsdk.data.encoding import encode_arrays
+    from ocrsdk.cache.encoding import encode_arrays
 
     with pytest.raises(TypeError, match="object"):
         encode_arrays({"a": np.array([{}], dtype=object)})

@@ -16,12 +16,12 @@ from hypothesis.extra import numpy as hnp
 
 from ocrsdk import Pipeline, Settings
 from ocrsdk.cache.base import CacheLocation
-from ocrsdk.cache.disk import DiskCache
+from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.stats import Counter, read_sessions
 from ocrsdk.cache.store import Outcome, SampleCache
-from ocrsdk.cache.versioning import EntryKey, fingerprint
+from ocrsdk.cache.keys import EntryKey, fingerprint
 from ocrsdk.data.dataset import EvalDataset, SampleIndex, TrainDataset
-from ocrsdk.data.encoding import decode_arrays, encode_arrays
+from ocrsdk.cache.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
 from ocrsdk.data.preparation import Preparation

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ocrsdk import Settings
-from ocrsdk.assembly import open_cache
-from ocrsdk.cache.versioning import differences, fingerprint
+from ocrsdk.runs.build import open_cache
+from ocrsdk.cache.keys import differences, fingerprint
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.source import SampleSource
 from ocrsdk.types import Annotation, TextInstance

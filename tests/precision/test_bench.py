@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ocrsdk.errors import OcrsdkError
-from ocrsdk.precision_bench import Cell, MeasuringProcess, cells
+from ocrsdk.precision_tools.bench import Cell, MeasuringProcess, cells
 from tests.conftest import CLI
 
 
@@ -41,7 +41,7 @@ def test_on_a_gpu_each_cell_is_alone_and_fp32_is_measured_with_tf32_too():
 def test_a_measuring_process_that_is_killed_is_told():
     with MeasuringProcess.started(Cell("fp32", "mobilenet", 64, 2, "cpu")) as measuring:
         assert measuring.answer() > 0
-        (child,) = (p for p in psutil.Process().children() if "ocrsdk.precision_bench" in p.cmdline())
+        (child,) = (p for p in psutil.Process().children() if "ocrsdk.precision_tools.bench" in p.cmdline())
         child.kill()
         with pytest.raises(OcrsdkError, match="exit code -9; if memory ran out"):
             measuring.answer("step")

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from ocrsdk import Settings, certificates, plugins
-from ocrsdk.assembly import check_run
-from ocrsdk.certificates import Binding, Certificate
+from ocrsdk import Settings
+
+from ocrsdk.precision import certificates
+
+from ocrsdk.plugins import manager as plugins
+from ocrsdk.runs.build import check_run
+from ocrsdk.precision.certificates import Binding, Certificate
 from ocrsdk.errors import OcrsdkError
-from ocrsdk.precision_choice import binding, choose_precision
+from ocrsdk.runs.precision import binding, choose_precision
 
 
 def certificate(bound: Binding, **changes: object) -> Certificate:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from torch import nn
 
 from ocrsdk.errors import CheckpointError, NonFiniteError
-from ocrsdk.losses import DBLoss, DBLossParts
+from ocrsdk.models.losses import DBLoss, DBLossParts
 from ocrsdk.precision.bf16 import BF16
 from ocrsdk.precision.fp32 import FP32
 from ocrsdk.testing.precision import batches, loader, small_module, small_trainer, spoiled

@@ -25,8 +25,8 @@ from ocrsdk import Pipeline, Settings
 from ocrsdk.errors import DataError, OcrsdkError
 from ocrsdk.models.checkpoint import make_passport
 from ocrsdk.models.dbnet import DBNet, DBNetConfig
-from ocrsdk.precision.parity import equivalence
-from ocrsdk.precision_check import ArmRun, judge, ratios
+from ocrsdk.precision.equivalence import equivalence
+from ocrsdk.precision_tools.check import ArmRun, judge, ratios
 from tests.conftest import CLI
 from tests.test_plugins import install
 
@@ -127,7 +127,7 @@ class Broken(PrecisionStrategy):
         scaler = torch.amp.GradScaler(device, init_scale=65536.0, growth_factor=1.0001, backoff_factor=0.9999)
         return {"plugins": [MixedPrecision("16-mixed", device, scaler)]}
     def prepare(self, model):
-        from ocrsdk.losses import DBLoss, DBLossParts
+        from ocrsdk.models.losses import DBLoss, DBLossParts
         def naive(self, prob_logits, thresh_logits, targets):
             p, t = prob_logits.half().sigmoid(), thresh_logits.half().sigmoid()
             y = targets.prob_map.half()

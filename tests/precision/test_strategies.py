@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from ocrsdk.errors import PluginError, SettingsError
-from ocrsdk.losses import DBLoss
+from ocrsdk.models.losses import DBLoss
 from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.precision.auto import Auto
 from ocrsdk.precision.base import Certified, SkipsUpdates

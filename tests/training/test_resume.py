@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ocrsdk import Pipeline, Settings, run_folder
+from ocrsdk import Pipeline, Settings
+
+from ocrsdk.runs import folder as run_folder
 from ocrsdk.errors import CheckpointError, NonFiniteError, RunFolderError, TrainingError
 from ocrsdk.loggers.rows import read_rows
 from ocrsdk.models.dbnet import DBNet, DBNetConfig

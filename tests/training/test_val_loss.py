@@ -15,7 +15,7 @@ from ocrsdk.data.transforms import EvalTransform
 from ocrsdk.errors import SettingsError
 from ocrsdk.geometry import apply_matrix
 from ocrsdk.loggers.rows import read_rows
-from ocrsdk.losses import DBLoss
+from ocrsdk.models.losses import DBLoss
 from ocrsdk.models.checkpoint import load_checkpoint
 from ocrsdk.types import TargetMaps
 

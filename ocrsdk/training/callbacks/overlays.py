@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
-from ocrsdk.drawing import draw_page
+from ocrsdk.data.drawing import draw_page
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
-from ocrsdk.drawing import page_picture
+from ocrsdk.data.drawing import page_picture
 from ocrsdk.loggers.run_logger import RunLogger
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocrsdk.cache.base import CacheLocation, Severity
-from ocrsdk.cache.versioning import fingerprint
+from ocrsdk.cache.keys import fingerprint
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheStoreError
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
 from ocrsdk_lmdb import LmdbCache

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Severity
-from ocrsdk.cache.versioning import fingerprint
+from ocrsdk.cache.keys import fingerprint
 from ocrsdk.errors import CacheEnvironmentError, CacheError
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
 from ocrsdk_valkey import ValkeyCache

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ocrsdk import plugins
+from ocrsdk.plugins import manager as plugins
 from ocrsdk.errors import CacheEnvironmentError, CacheStoreError, DataError, SettingsError
 from ocrsdk.loggers.rows import RECORD
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
     from ocrsdk.loggers.base import LoggerFactory, RunInfo
     from ocrsdk.loggers.run_logger import RunLogger
-    from ocrsdk.precision_choice import Precision
-    from ocrsdk.results import CheckedRun
-    from ocrsdk.settings import Settings
+    from ocrsdk.runs.precision import Precision
+    from ocrsdk.runs.results import CheckedRun
+    from ocrsdk.settings.schema import Settings
     from ocrsdk.training.module import DetectionModule
 
 
@@ -57,10 +57,10 @@ def check_run(settings: Settings, data: Path | str | None, progress: Progress | 
     Raises:
         OcrsdkError: Something cannot be used.
     """
-    from ocrsdk.data.encoding import check_codec
+    from ocrsdk.cache.encoding import check_codec
     from ocrsdk.data.folder import load_annotations
     from ocrsdk.data.workers import choose_workers
-    from ocrsdk.results import CheckedRun, Split
+    from ocrsdk.runs.results import CheckedRun, Split
 
     open_cache(settings, "check")
     check_codec(settings.cache.compress, "cache.compress")
@@ -98,16 +98,16 @@ def build_run(checked: CheckedRun, session: str | None, trained: bool = False) -
     """
     import torch
 
-    from ocrsdk.certificates import data_fingerprint
+    from ocrsdk.precision.certificates import data_fingerprint
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.data.dataset import EvalDataset, TrainDataset
     from ocrsdk.data.targets import TargetSpec
     from ocrsdk.data.workers import choose_workers
-    from ocrsdk.losses import DBLoss
+    from ocrsdk.models.losses import DBLoss
     from ocrsdk.models.checkpoint import make_passport
     from ocrsdk.models.dbnet import DBNet, DBNetConfig
     from ocrsdk.models.postprocess import PostProcessor
-    from ocrsdk.precision_choice import choose_precision, trainer_kwargs
+    from ocrsdk.runs.precision import choose_precision, trainer_kwargs
     from ocrsdk.training.device import device_kind
     from ocrsdk.training.module import DetectionModule
     from ocrsdk.training.optimizers import OptimizerSpec
@@ -217,7 +217,7 @@ def open_cache(settings: Settings, session: str) -> SampleCache:
     from ocrsdk.cache.base import CacheLocation
     from ocrsdk.cache.stats import Counter
     from ocrsdk.cache.store import SampleCache
-    from ocrsdk.cache.versioning import fingerprint
+    from ocrsdk.cache.keys import fingerprint
 
     given = settings.cache
     cls = plugins.cache_backend(given.backend)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocrsdk.hookspecs import hookimpl
+from ocrsdk.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from ocrsdk.cache.base import CacheBackend
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @hookimpl
 def ocrsdk_register_cache_backends() -> list[type[CacheBackend]]:
     """On a local disk, or none."""
-    from ocrsdk.cache.disk import DiskCache
+    from ocrsdk.cache.disk.backend import DiskCache
     from ocrsdk.cache.null import NullCache
 
     return [DiskCache, NullCache]

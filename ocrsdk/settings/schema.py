@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PlainSerializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ocrsdk.settings_sources import Layers, read_layers, validated
+from ocrsdk.settings.sources import Layers, read_layers, validated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -260,7 +260,7 @@ class CacheSettings(Section):
 
     def version(self, data: DataSettings, augment: AugmentSettings, targets: TargetSettings, plugins: dict[str, str]) -> str:
         """16 hex digits: the fingerprint of ``manifest``. Entries of one version are never read under another."""
-        from ocrsdk.cache.versioning import fingerprint
+        from ocrsdk.cache.keys import fingerprint
 
         return fingerprint(self.manifest(data, augment, targets, plugins))
 

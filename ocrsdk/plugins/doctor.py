@@ -11,14 +11,14 @@ from string import Template
 from typing import TYPE_CHECKING, Any, Literal
 
 from ocrsdk.errors import PluginError, nearest
-from ocrsdk.plugins import HOOKS, Kind, installed
+from ocrsdk.plugins.manager import HOOKS, Kind, installed
 from ocrsdk.version import api_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocrsdk.plugin_base import Plugin
-    from ocrsdk.plugins import PluginRecord, Plugins
+    from ocrsdk.plugins.base import Plugin
+    from ocrsdk.plugins.manager import PluginRecord, Plugins
 
 CV2 = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 """Distributions that all bring the one module ``cv2``; with two of them, uninstalling either breaks it."""
@@ -189,7 +189,7 @@ def _version(name: str) -> str | None:
 
 def settings_schema() -> dict[str, Any]:
     """The JSON schema of the settings, with the options of every installed plug-in."""
-    from ocrsdk.settings import Settings
+    from ocrsdk.settings.schema import Settings
 
     schema = Settings.model_json_schema()
     plugins = everything()

@@ -16,16 +16,16 @@ from ocrsdk.errors import NonFiniteError, TrainingError
 from ocrsdk.loggers.rows import FILE_NAME, read_rows
 from ocrsdk.logs import get_logger
 from ocrsdk.models.checkpoint import read_checkpoint
-from ocrsdk.run_folder import last_checkpoint
-from ocrsdk.settings_sources import child_environment
+from ocrsdk.runs.folder import last_checkpoint
+from ocrsdk.settings.sources import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ocrsdk.certificates import Binding
-    from ocrsdk.precision.parity import Equivalence, Outcome
-    from ocrsdk.settings import Settings
+    from ocrsdk.precision.certificates import Binding
+    from ocrsdk.precision.equivalence import Equivalence, Outcome
+    from ocrsdk.settings.schema import Settings
     from ocrsdk.training.numerics import ModuleRange
 
 Arm = Literal["baseline", "candidate"]
@@ -135,7 +135,7 @@ def _data(folder: Path) -> str:
 
 def judge(runs: list[ArmRun], margin: float) -> Equivalence:
     """The verdict over the runs."""
-    from ocrsdk.precision.parity import Equivalence, equivalence
+    from ocrsdk.precision.equivalence import Equivalence, equivalence
 
     scores: dict[Arm, list[float]] = {
         arm: [r.hmean for r in sorted(runs, key=lambda r: r.seed) if r.arm == arm] for arm in ("baseline", "candidate")
@@ -206,7 +206,7 @@ def draw(report: ParityReport, path: Path) -> None:
 
 def certify(report: ParityReport, folder: Path) -> Path | None:
     """Write the certificate of a check that was passed; one that failed takes an earlier certificate away."""
-    from ocrsdk.certificates import Certificate, revoke, save
+    from ocrsdk.precision.certificates import Certificate, revoke, save
 
     if report.outcome == "fail":
         revoke(folder, report.binding)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ocrsdk.cache.versioning import differences, fingerprint
+from ocrsdk.cache.keys import differences, fingerprint
 from ocrsdk.errors import DataError, OcrsdkError
 from ocrsdk.logs import get_logger
-from ocrsdk.precision.parity import MOST_MARGIN, passes
+from ocrsdk.precision.equivalence import MOST_MARGIN, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

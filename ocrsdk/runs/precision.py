@@ -6,16 +6,16 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk import plugins
+from ocrsdk.plugins import manager as plugins
 from ocrsdk.errors import PluginError, SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocrsdk.certificates import Binding, Certificate
+    from ocrsdk.precision.certificates import Binding, Certificate
     from ocrsdk.precision.base import PrecisionStrategy
-    from ocrsdk.results import CheckedRun
-    from ocrsdk.settings import Settings
+    from ocrsdk.runs.results import CheckedRun
+    from ocrsdk.settings.schema import Settings
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Bi
     """What a certificate for this run has to be bound to."""
     from importlib.metadata import version
 
-    from ocrsdk.certificates import Binding, data_fingerprint
+    from ocrsdk.precision.certificates import Binding, data_fingerprint
     from ocrsdk.training.device import device_name
 
     settings = checked.settings
@@ -89,7 +89,7 @@ def _model(settings: Settings) -> dict[str, str]:
 
 def choose_precision(checked: CheckedRun, device: str) -> Precision:
     """The strategy to train with, and the certificate that it holds."""
-    from ocrsdk.certificates import find, read_all, why_void
+    from ocrsdk.precision.certificates import find, read_all, why_void
     from ocrsdk.precision.base import Certified
     from ocrsdk.training.device import device_name
 

@@ -19,8 +19,8 @@ from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Us
 from ocrsdk.cache.file_system import check_root, environment_error
 from ocrsdk.cache.folder import Marker, VersionFolder, leftovers, remove_version_folder
 from ocrsdk.cache.frame import unpack
-from ocrsdk.cache.hold import Hold
-from ocrsdk.cache.safe_index import SafeIndex, fork_guard, is_ours
+from ocrsdk.cache.lock import Hold
+from ocrsdk.cache.disk.index import SafeIndex, fork_guard, is_ours
 from ocrsdk.errors import (
     CacheEntryError,
     CacheEntryLostError,
@@ -291,7 +291,7 @@ class DiskCache(CacheBackend):
 
     def health(self, fix: bool = False) -> list[Finding]:
         """Index, rows and files against one another; see the contract."""
-        from ocrsdk.cache.disk_health import Examination
+        from ocrsdk.cache.disk.health import Examination
 
         path = self._folder.path
         try:

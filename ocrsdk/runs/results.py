@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ocrsdk.data.folder import DataReport
     from ocrsdk.metrics.hmean import Score
-    from ocrsdk.settings import Settings
+    from ocrsdk.settings.schema import Settings
     from ocrsdk.types import Annotation, PageDetections
 
 

@@ -13,15 +13,15 @@ from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 
 from ocrsdk.cache.base import Finding, Severity
 from ocrsdk.cache.folder import foreign_files, leftovers
-from ocrsdk.cache.hold import Hold
-from ocrsdk.cache.safe_index import VALUE_FILE, is_ours
+from ocrsdk.cache.lock import Hold
+from ocrsdk.cache.disk.index import VALUE_FILE, is_ours
 from ocrsdk.errors import CacheEntryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ocrsdk.cache.disk import DiskCache
+    from ocrsdk.cache.disk.backend import DiskCache
 
 _GRACE_SECONDS = 3600
 """While others write, a value file without a row may be about to get one; older ones are leftovers of a killed writer."""

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ocrsdk.errors import OcrsdkError, TrainingError
 from ocrsdk.logs import configure
-from ocrsdk.settings_sources import child_environment
+from ocrsdk.settings.sources import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -135,7 +135,7 @@ class MeasuringProcess:
     @contextmanager
     def started(cls, cell: Cell) -> Iterator[MeasuringProcess]:
         """A new one, which ends with the context."""
-        command = [sys.executable, "-m", "ocrsdk.precision_bench", json.dumps(asdict(cell))]
+        command = [sys.executable, "-m", "ocrsdk.precision_tools.bench", json.dumps(asdict(cell))]
         with tempfile.TemporaryFile("w+", errors="replace") as errors:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
             try:
@@ -166,7 +166,7 @@ def serve(cell: Cell) -> Iterator[Any]:
 
     The update is plain SGD for all: number formats are compared, not what a strategy's own plug-in does in its update.
     """
-    from ocrsdk.precision_choice import precision_strategy
+    from ocrsdk.runs.precision import precision_strategy
     from ocrsdk.training.device import fp32_products
 
     strategy = precision_strategy(cell.strategy, cell.options or {}, cell.device)
@@ -178,9 +178,9 @@ def _answers(cell: Cell, strategy: PrecisionStrategy) -> Iterator[Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ocrsdk.losses import DBLoss
+    from ocrsdk.models.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet, DBNetConfig
-    from ocrsdk.precision_choice import trainer_kwargs
+    from ocrsdk.runs.precision import trainer_kwargs
     from ocrsdk.training.device import device_name, keep_freed_memory, peak_memory
     from ocrsdk.training.trainer import quiet_trainer
     from ocrsdk.types import TargetMaps

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import pluggy
 
-from ocrsdk import hookspecs
+from ocrsdk.plugins import hookspecs
 from ocrsdk.errors import OcrsdkError, PluginError, nearest
 from ocrsdk.version import api_version
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ocrsdk.cache.base import CacheBackend
     from ocrsdk.loggers.base import LoggerFactory
-    from ocrsdk.plugin_base import Plugin
+    from ocrsdk.plugins.base import Plugin
     from ocrsdk.precision.base import PrecisionStrategy
 
 Kind = Literal["cache backend", "precision strategy", "logger"]
@@ -52,7 +52,7 @@ class PluginRecord:
     """Why it failed or is disabled."""
     load_ms: float = 0.0
     changes: list[str] = field(default_factory=list)
-    """Parts of ocrsdk that its import replaced, as ``ocrsdk.losses.DBLoss.forward``; they act on everybody."""
+    """Parts of ocrsdk that its import replaced, as ``ocrsdk.models.losses.DBLoss.forward``; they act on everybody."""
     provides: list[tuple[Kind, str, str]] = field(default_factory=list)
     """(kind, name, summary) of each class that it registered."""
 
@@ -82,7 +82,7 @@ class Plugins:
     def _load(self, point: EntryPoint, disabled: frozenset[str]) -> None:
         distribution, release = _distribution(point)
         record = PluginRecord(point.name, distribution, release)
-        is_builtin = point.value == "ocrsdk.builtin_plugins"
+        is_builtin = point.value == "ocrsdk.plugins.builtin"
         twin = self._registered.get(point.name)
         self.records.append(record)
         if {point.name, distribution} & disabled or ("*" in disabled and not is_builtin):
@@ -262,7 +262,7 @@ def installed() -> Plugins:
     """The plug-ins of this environment, loaded on the first call, the built-ins first."""
     off = "*" if os.environ.get("OCRSDK_PLUGINS", "on").lower() in ("off", "0", "false", "no") else ""
     names = [*os.environ.get("OCRSDK_DISABLED_PLUGINS", "").split(","), off]
-    points = sorted(entry_points(group=hookspecs.GROUP), key=lambda p: p.value != "ocrsdk.builtin_plugins")
+    points = sorted(entry_points(group=hookspecs.GROUP), key=lambda p: p.value != "ocrsdk.plugins.builtin")
     return Plugins(points, frozenset(name.strip() for name in names if name.strip()))
 
 

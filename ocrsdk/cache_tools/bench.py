@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.store import SampleCache
-from ocrsdk.cache_reports import CacheBench, CodecCost
+from ocrsdk.cache_tools.reports import CacheBench, CodecCost
 from ocrsdk.data.dataset import EvalDataset, draw_maps
-from ocrsdk.data.encoding import check_codec, decode_arrays, encode_arrays
+from ocrsdk.cache.encoding import check_codec, decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
 from ocrsdk.data.source import Page, SampleSource
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ocrsdk.cache.versioning import EntryKey
-    from ocrsdk.cache_control import Progress
+    from ocrsdk.cache.keys import EntryKey
+    from ocrsdk.cache_tools.control import Progress
     from ocrsdk.data.preparation import Codec
-    from ocrsdk.settings import Settings
+    from ocrsdk.settings.schema import Settings
 
 WORTH_IT = 1.5
 """A page must be made so many times slower than it is read, before a cache is advised."""
@@ -45,7 +45,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
         cache: Tells backend, options and folder; what it holds is not touched.
         progress: Wraps the loop over pages.
     """
-    from ocrsdk.assembly import eval_transform, train_transform
+    from ocrsdk.runs.build import eval_transform, train_transform
 
     if not cache.backend.enabled:
         raise SettingsError("cache.backend=none keeps nothing, so there is nothing to measure. Try: --set cache.backend=diskcache")

@@ -14,17 +14,17 @@ from ocrsdk.cache.base import CacheLocation, Finding, Severity, VersionInfo
 from ocrsdk.cache.frame import unpack
 from ocrsdk.cache.stats import Counts, read_sessions
 from ocrsdk.cache.store import SampleCache
-from ocrsdk.cache.versioning import EntryKey, differences
-from ocrsdk.cache_reports import CacheHealth, CacheStatus, Explanation, State, Validation, VersionStatus
+from ocrsdk.cache.keys import EntryKey, differences
+from ocrsdk.cache_tools.reports import CacheHealth, CacheStatus, Explanation, State, Validation, VersionStatus
 from ocrsdk.errors import CacheEntryError, CacheError, DataError, OcrsdkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ocrsdk.cache.base import CacheBackend
-    from ocrsdk.cache_reports import CacheBench
+    from ocrsdk.cache_tools.reports import CacheBench
     from ocrsdk.data.source import SampleSource
-    from ocrsdk.settings import Settings
+    from ocrsdk.settings.schema import Settings
     from ocrsdk.types import Annotation
 
     Progress = Callable[[Any, int], Any]
@@ -46,7 +46,7 @@ class CacheControl:
         self._progress: Progress = progress or (lambda items, total: items)
 
     def _open(self, session: str = "control") -> SampleCache:
-        from ocrsdk.assembly import open_cache
+        from ocrsdk.runs.build import open_cache
 
         return open_cache(self.settings, session)
 
@@ -159,7 +159,7 @@ class CacheControl:
         Raises:
             DataError: The image or its label cannot be read.
         """
-        from ocrsdk.assembly import sample_source
+        from ocrsdk.runs.build import sample_source
 
         with closing(self._open()) as cache:
             mine = cache.backend.location
@@ -237,9 +237,9 @@ class CacheControl:
         """Make the entry that ``note`` tells of again."""
         import json
 
-        from ocrsdk.assembly import sample_source
+        from ocrsdk.runs.build import sample_source
         from ocrsdk.data.dataset import EvalDataset, draw_maps
-        from ocrsdk.data.encoding import encode_arrays
+        from ocrsdk.cache.encoding import encode_arrays
         from ocrsdk.data.preparation import Preparation
         from ocrsdk.data.source import Page
         from ocrsdk.data.targets import TargetSpec
@@ -337,7 +337,7 @@ class CacheControl:
 
     def warm(self, data: Path) -> Counts:
         """Make and keep everything that training on ``data`` would, with all loader processes; goes on where it was stopped."""
-        from ocrsdk.assembly import warm_items
+        from ocrsdk.runs.build import warm_items
         from ocrsdk.training.loader_errors import raised_in_loader
 
         cache = self._open(f"warm-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}")
@@ -355,7 +355,7 @@ class CacheControl:
 
     def bench(self, data: Path, pages: int = 24) -> CacheBench:
         """Measure decoding, preparing, maps, writing and reading on pages of ``data`` and the cache's own disk."""
-        from ocrsdk.cache_bench import measure
+        from ocrsdk.cache_tools.bench import measure
 
         return measure(self.settings, data, pages, self._open(), self._progress)
 

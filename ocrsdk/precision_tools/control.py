@@ -7,20 +7,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.assembly import RunParts, build_run, check_run
+from ocrsdk.runs.build import RunParts, build_run, check_run
 from ocrsdk.errors import CheckpointError, DataError, OcrsdkError, RunFolderError, SettingsError
 from ocrsdk.logs import get_logger
-from ocrsdk.precision_choice import binding, precision_strategy, trainer_kwargs
+from ocrsdk.runs.precision import binding, precision_strategy, trainer_kwargs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ocrsdk.certificates import Certificate
+    from ocrsdk.precision.certificates import Certificate
     from ocrsdk.data.folder import Progress
     from ocrsdk.precision.base import PrecisionStrategy
-    from ocrsdk.precision_check import ArmRun, ParityReport
-    from ocrsdk.results import CheckedRun
-    from ocrsdk.settings import Settings
+    from ocrsdk.precision_tools.check import ArmRun, ParityReport
+    from ocrsdk.runs.results import CheckedRun
+    from ocrsdk.settings.schema import Settings
     from ocrsdk.training.numerics import Context, ModuleRange
     from ocrsdk.types import Batch
 
@@ -97,9 +97,9 @@ class PrecisionControl:
         Raises:
             OcrsdkError: The check cannot be made.
         """
-        from ocrsdk import certificates
-        from ocrsdk.precision.parity import MOST_MARGIN
-        from ocrsdk.precision_check import ParityReport, certify, judge, paired_runs, ratios, write_report
+        from ocrsdk.precision import certificates
+        from ocrsdk.precision.equivalence import MOST_MARGIN
+        from ocrsdk.precision_tools.check import ParityReport, certify, judge, paired_runs, ratios, write_report
         from ocrsdk.training.device import device_kind
 
         if not 0 < margin <= MOST_MARGIN:
@@ -147,7 +147,7 @@ class PrecisionControl:
 
     def certificates(self) -> list[Certificate]:
         """All that there are, the newest first."""
-        from ocrsdk.certificates import read_all
+        from ocrsdk.precision.certificates import read_all
 
         return read_all(self.settings.precision.certificates.expanduser())
 
@@ -158,7 +158,7 @@ class PrecisionControl:
             path: The ``nonfinite-step-N.ckpt`` that it left.
             strategy: Another precision strategy; None for the one of the run.
         """
-        from ocrsdk.losses import DBLoss
+        from ocrsdk.models.losses import DBLoss
         from ocrsdk.models.dbnet import DBNet, DBNetConfig
         from ocrsdk.training.device import device_kind, fp32_products
         from ocrsdk.training.numerics import explain_nonfinite

@@ -19,8 +19,8 @@ from ocrsdk.json_text import json_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocrsdk.settings import Settings
-    from ocrsdk.settings_sources import Layers
+    from ocrsdk.settings.schema import Settings
+    from ocrsdk.settings.sources import Layers
 
 RUNS = Path("runs")
 """Where runs go that are given no folder."""

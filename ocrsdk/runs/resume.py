@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ocrsdk import run_folder
-from ocrsdk.cache.versioning import differences
+from ocrsdk.runs import folder as run_folder
+from ocrsdk.cache.keys import differences
 from ocrsdk.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocrsdk.assembly import RunParts
-    from ocrsdk.settings import Settings
+    from ocrsdk.runs.build import RunParts
+    from ocrsdk.settings.schema import Settings
 
 
 class BegunRun(NamedTuple):

@@ -23,7 +23,7 @@ import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 
 from ocrsdk.cache.base import KEY
-from ocrsdk.cache.buffers import Buffers
+from ocrsdk.cache.disk.buffers import Buffers
 from ocrsdk.cache.file_system import environment_error
 from ocrsdk.cache.frame import MAX_BODY
 from ocrsdk.errors import CacheEntryError, CacheEntryLostError

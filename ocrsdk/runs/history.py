@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from ocrsdk import run_folder
-from ocrsdk.cache.versioning import differences
+from ocrsdk.runs import folder as run_folder
+from ocrsdk.cache.keys import differences
 from ocrsdk.errors import LoggerError, RunFolderError
 from ocrsdk.loggers.base import flatten
 from ocrsdk.loggers.rows import FILE_NAME, RECORD, read_rows
@@ -61,7 +61,7 @@ class Run:
 
     def changed(self) -> list[str]:
         """``name: default -> value`` of each setting that is not the default."""
-        from ocrsdk.settings import Settings
+        from ocrsdk.settings.schema import Settings
 
         return differences(Settings().model_dump(mode="json"), self.settings)
 
@@ -181,7 +181,7 @@ def sync(run: Run, logger: str, options: dict[str, Any]) -> tuple[int, int]:
     Raises:
         OcrsdkError: It cannot take them all.
     """
-    from ocrsdk import plugins
+    from ocrsdk.plugins import manager as plugins
     from ocrsdk.loggers.base import RunInfo
     from ocrsdk.loggers.run_logger import missing_rows
 
