@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
 
 class OcrsdkError(Exception):
-    """Root of all errors raised on purpose. ``str(error)`` is one line fit for a user."""
+    """Root of all errors raised on purpose. ``str(error)`` is one line fit for a user.
+
+    Args:
+        message: What was found and what to do, in Python's terms.
+        parameter: The parameter that was wrong; the command line puts its option's name before the message.
+    """
+
+    def __init__(self, message: str = "", *, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class SettingsError(OcrsdkError):

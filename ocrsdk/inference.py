@@ -2,63 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from ocrsdk.data.image import read_image
+from ocrsdk.data.image import as_image, read_image
 from ocrsdk.data.transforms import EvalTransform
-from ocrsdk.errors import CheckpointError
-from ocrsdk.metrics.hmean import HmeanMetric
+from ocrsdk.errors import CheckpointError, ImageError
+from ocrsdk.metrics.hmean import HmeanMetric, Score
 from ocrsdk.models.checkpoint import LoadedCheckpoint, load_checkpoint
 from ocrsdk.models.postprocess import PostProcessor
-from ocrsdk.runs.results import EvaluationResult
+from ocrsdk.precision.device import device_kind
+from ocrsdk.settings.options import build, problem
+from ocrsdk.settings.sections import PostProcessSettings
 from ocrsdk.types import Annotation, Detection, PageDetections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from ocrsdk.data.folder import DataReport
+
+    ImageLike = str | Path | bytes | IO[bytes] | NDArray[np.uint8] | Image
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Score and detections of a set of pages."""
+
+    score: Score
+    pages: list[PageDetections]
+    report: DataReport | None = None
+    """What was found while the data folder was read."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready: the score, and the counts of each page."""
+        per_page = [
+            {
+                "image": str(page.image),
+                "matched": image.matched,
+                "gt_cared": image.gt_cared,
+                "det_cared": image.det_cared,
+                "hmean": image.hmean,
+            }
+            for page, image in zip(self.pages, self.score.per_image, strict=True)
+        ]
+        skipped = self.report.skipped if self.report else []
+        return {**self.score.as_dict(), "skipped": skipped, "per_page": per_page}
 
 
 class Detector:
     """Finds text in images.
 
     Args:
-        checkpoint: What ``load_checkpoint`` returned.
-        device: Torch device name.
-        postprocess: Values that replace those of the checkpoint, by field name of ``PostProcessor``.
-        prepare: The same, of ``EvalTransform``.
+        checkpoint: A checkpoint file, or what ``load_checkpoint`` returned.
+        device: ``cpu``, ``cuda`` or ``mps``; ``auto`` is the fastest that is here.
+        postprocess: Values that replace those of the checkpoint, by name in ``PostProcessSettings``.
+        prepare: The same, of ``EvalTransform``: ``short_side``, ``max_side``.
 
     Raises:
-        CheckpointError: The checkpoint's own values cannot be used.
+        CheckpointError: The checkpoint cannot be used.
+        SettingsError: There is no such device.
     """
 
     def __init__(
         self,
-        checkpoint: LoadedCheckpoint,
+        checkpoint: LoadedCheckpoint | Path | str,
         device: str = "cpu",
-        postprocess: dict[str, Any] | None = None,
-        prepare: dict[str, Any] | None = None,
+        postprocess: Mapping[str, Any] | None = None,
+        prepare: Mapping[str, Any] | None = None,
     ) -> None:
-        self.device = torch.device(device)
-        self.model = checkpoint.model.to(self.device).lay_out(self.device.type).eval()
+        loaded = load_checkpoint(Path(checkpoint)) if isinstance(checkpoint, Path | str) else checkpoint
+        self.device = torch.device(device_kind(device))
+        self.model = loaded.model.to(self.device).to_memory_format(self.device.type).eval()
         try:
-            self.transform = EvalTransform(**{**checkpoint.prepare, **(prepare or {})})
-            self.postprocessor = PostProcessor(**{**checkpoint.postprocess, **(postprocess or {})})
+            self.transform = EvalTransform(**{**loaded.prepare, **(prepare or {})})
+            self.postprocessor = PostProcessor(build(PostProcessSettings, {**loaded.postprocess, **(postprocess or {})}))
         except TypeError as error:
-            raise CheckpointError(f"{checkpoint.path}: holds preparation or post-processing unknown here ({error})") from error
-
-    @classmethod
-    def load(cls, path: Path | str, device: str = "cpu") -> Detector:
-        """A detector from a checkpoint file.
-
-        Raises:
-            CheckpointError: The file cannot be used.
-        """
-        return cls(load_checkpoint(Path(path)), device)
+            raise CheckpointError(f"{loaded.path}: holds preparation or post-processing unknown here ({error})") from error
+        except ValueError as error:  # of pydantic
+            name, found, message = problem(error, PostProcessSettings)  # type: ignore[arg-type]
+            raise CheckpointError(f"{loaded.path}: its post-processing cannot be used: {name} = {found!r}: {message}") from error
 
     def probability_map(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """(H, W) float32 probabilities of the prepared page, and the 3x3 matrix from ``image`` to it.
@@ -73,27 +103,71 @@ class Detector:
         return probabilities[0, 0].cpu().numpy(), matrix
 
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
-        """Text in one image, (H, W, 3) uint8 RGB; polygons are in its pixels."""
+        """Text in one image, (H, W, 3) uint8 RGB; polygons are in its pixels.
+
+        Raises:
+            ImageError: The array is no such image.
+        """
+        image = as_image(image, "image")
         prob_map, matrix = self.probability_map(image)
         return self.postprocessor(prob_map, matrix, (image.shape[0], image.shape[1]))
 
-    def detect_file(self, path: Path) -> PageDetections:
-        """Text in one image file.
+    def detect_page(self, image: ImageLike, name: str = "image") -> PageDetections:
+        """Text in one image, wherever it comes from; polygons are in pixels of the upright original.
+
+        Args:
+            image: A path, the bytes of an image file, a binary file object, an (H, W, 3) or (H, W) uint8 array in RGB, or a PIL image.
+            name: What an image that is no file is called in the result and in errors.
 
         Raises:
-            ImageError: The file cannot be read.
+            ImageError: It cannot be read.
         """
-        image = read_image(path)
-        return PageDetections(path, (image.shape[0], image.shape[1]), self.detect(image))
+        path = Path(image) if isinstance(image, str | Path) else Path(getattr(image, "filename", "") or name)
+        pixels = read_image(path) if isinstance(image, str | Path) else as_image(image, str(path))
+        return PageDetections(path, (pixels.shape[0], pixels.shape[1]), self.detect(pixels))
 
     def evaluate(self, annotations: Iterable[Annotation]) -> EvaluationResult:
         """Score against annotated pages, ICDAR protocol at IoU 0.5."""
         metric, pages = HmeanMetric(), []
-        for page, annotation in self._detect_all(annotations):
+        for annotation in annotations:
+            page = self.detect_page(annotation.image)
             pages.append(page)
             metric.update(annotation.polygons, annotation.ignore, [d.polygon for d in page.detections])
         return EvaluationResult(metric.compute(), pages)
 
-    def _detect_all(self, annotations: Iterable[Annotation]) -> Iterator[tuple[PageDetections, Annotation]]:
-        for annotation in annotations:
-            yield self.detect_file(annotation.image), annotation
+
+def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[ImageLike, str]]:
+    """(image, name) of everything that ``Pipeline.predict`` takes: one image or many, folders among them.
+
+    Raises:
+        ImageError: It is neither, or a folder holds no image.
+    """
+    from ocrsdk.data.annotations import find_images
+
+    if isinstance(images, str | Path) and Path(images).is_dir():
+        found = find_images(Path(images))
+        if not found:
+            raise ImageError(f"{images}: no images in it")
+        yield from ((path, path.name) for path in found)
+    elif _is_one(images):
+        yield images, "image"  # type: ignore[misc]
+    elif isinstance(images, Iterable):
+        for number, image in enumerate(images):
+            if isinstance(image, str | Path):
+                yield from each_image(image)
+            elif _is_one(image):
+                yield image, f"image {number}"  # type: ignore[misc]
+            else:
+                raise ImageError(f"image {number}: a {type(image).__name__} is no image; {_TAKEN}")
+    else:
+        raise ImageError(f"a {type(images).__name__} is no image; {_TAKEN}")
+
+
+_TAKEN = "give paths, folders, bytes, binary files, uint8 arrays in RGB or PIL images, one or many"
+
+
+def _is_one(image: object) -> bool:
+    """Whether it is one image: a path, bytes, a file, a PIL image, or an array of two or three dimensions."""
+    if isinstance(image, np.ndarray):
+        return image.ndim < 4
+    return isinstance(image, str | Path | bytes) or hasattr(image, "read") or hasattr(image, "getexif")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -179,3 +180,13 @@ def without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
         return value
 
     return {key: struck(key, value) for key, value in table.items()}
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """``document`` with letters of all scripts as they are; all ASCII if it holds a file name that is no text."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=indent)
+    return text

@@ -1,58 +1,33 @@
-"""``Pipeline``: the only place where all parts meet."""
+"""``Pipeline``: the door. Train, evaluate and run a detector; ask about its cache and its precision."""
 
 from __future__ import annotations
 
-import shlex
-import time
-import uuid
-import warnings
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.runs import resume as resuming
-
-from ocrsdk.runs import folder as run_folder
-from ocrsdk.runs.build import build_loggers, build_run, check_run, prepare_cache, report_problems, verification
-from ocrsdk.errors import CheckpointError, DataError, NonFiniteError, SettingsError
-from ocrsdk.logs import bind
-from ocrsdk.runs.precision import tell_precision
-from ocrsdk.runs.results import CheckedRun, EvaluationResult, FitResult, Plan
-from ocrsdk.settings.schema import EVALUATION_DATA, Settings
+from ocrsdk.errors import CheckpointError, DataError, SettingsError
+from ocrsdk.runs.check import FolderData, GivenData, check_run, report_problems, verification
+from ocrsdk.settings.schema import Settings
+from ocrsdk.settings.sections import EVALUATION_DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ocrsdk.runs.build import RunParts
+    from pytorch_lightning import Callback
+    from torch.utils.data import Dataset
+
     from ocrsdk.cache_tools.control import CacheControl
+    from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.data.folder import Progress
-    from ocrsdk.inference import Detector
-    from ocrsdk.precision_tools.check import ParityReport
+    from ocrsdk.inference import Detector, EvaluationResult, ImageLike
+    from ocrsdk.precision.gate import ParityReport
     from ocrsdk.precision_tools.control import PrecisionControl
-    from ocrsdk.runs.resume import BegunRun
+    from ocrsdk.runs.check import CheckedRun
+    from ocrsdk.runs.results import FitResult, Plan
     from ocrsdk.settings.sources import Layers
-    from ocrsdk.types import Annotation, PageDetections
+    from ocrsdk.types import Annotation, PageDetections, Sample
 
-
-_PREPARED = {"image_size": "short_side", "max_side": "max_side"}
-"""Settings of the data that decide how a page is prepared, and what ``EvalTransform`` calls them."""
-
-
-def _environment(parts: RunParts) -> dict[str, Any]:
-    """What the run computes on, for the run folder and the loggers."""
-    from ocrsdk.runs.environment import describe
-    from ocrsdk.training.device import device_name
-
-    precision, location = parts.precision, parts.cache.backend.location
-    return {
-        **describe(),
-        "device": device_name(parts.device),
-        "cache": {"backend": parts.cache.backend.name, "version": location.version},
-        "precision": {
-            "strategy": precision.strategy.name,
-            "certificate": precision.certificate.summary() if precision.certificate is not None else None,
-        },
-    }
+    TrainOn = Path | str | tuple[Dataset[Sample], Dataset[Sample]] | DetectionDataModule
 
 
 class Pipeline:
@@ -61,7 +36,7 @@ class Pipeline:
     >>> from ocrsdk import Pipeline, Settings
     >>> pipeline = Pipeline(Settings(trainer={"max_time": "10m"}))  # doctest: +SKIP
     >>> result = pipeline.fit("receipts")  # doctest: +SKIP
-    >>> pages = pipeline.predict(["scan.jpg"])  # doctest: +SKIP
+    >>> pages = pipeline.predict("scan.jpg")  # doctest: +SKIP
 
     Args:
         settings: All settings; the defaults if None. The environment and files are read by ``Settings.load`` only.
@@ -86,6 +61,7 @@ class Pipeline:
         postprocess: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
         *,
+        device: str = "auto",
         progress: Progress | None = None,
     ) -> Pipeline:
         """A pipeline that evaluates and predicts with trained weights, as the run did that trained them.
@@ -93,7 +69,9 @@ class Pipeline:
         Args:
             path: A checkpoint file, for instance ``runs/.../checkpoints/best.ckpt``.
             postprocess: Values that replace the checkpoint's, by name (``{"unclip_ratio": 2.0}``).
-            data: The same, of ``settings.EVALUATION_DATA``: ``image_size``, ``max_side``, ``val``, ``outside``, ``on_bad_sample``.
+            data: The same, of ``settings.sections.EVALUATION_DATA``: ``short_side``, ``max_side``, ``val``, ``outside``,
+                ``on_bad_sample``.
+            device: ``cpu``, ``cuda`` or ``mps``; ``auto`` is the fastest that is here.
             progress: As for the constructor.
 
         Raises:
@@ -102,11 +80,10 @@ class Pipeline:
         """
         from ocrsdk.inference import Detector
         from ocrsdk.models.checkpoint import load_checkpoint
-        from ocrsdk.training.device import device_kind
 
         loaded, data, postprocess = load_checkpoint(Path(path)), data or {}, postprocess or {}
         if others := data.keys() - set(EVALUATION_DATA):
-            raise SettingsError(f"data.{min(others)} is not for trained weights; there are: {', '.join(EVALUATION_DATA)}")
+            raise SettingsError(f"data={min(others)!r}: with trained weights there are: {', '.join(EVALUATION_DATA)}")
         trained = loaded.settings.get("data", {})
         values = {f"data.{name}": trained[name] for name in EVALUATION_DATA if name in trained}
         values |= {f"data.{name}": value for name, value in data.items()}
@@ -114,12 +91,9 @@ class Pipeline:
         settings = Settings.load(None, values, {}, place=f"with {path}")
         pipeline = cls(settings, progress=progress)
         pipeline._checkpoint = Path(path)
-        pipeline._detector = Detector(
-            loaded,
-            device_kind("auto"),
-            {name: getattr(settings.postprocess, name) for name in postprocess},
-            {field: getattr(settings.data, name) for name, field in _PREPARED.items() if name in data},
-        )
+        changed = {name: getattr(settings.postprocess, name) for name in postprocess}
+        sizes = {name: getattr(settings.data, name) for name in ("short_side", "max_side") if name in data}
+        pipeline._detector = Detector(loaded, device, changed, sizes)
         return pipeline
 
     @property
@@ -140,7 +114,7 @@ class Pipeline:
         """Whether training with ``candidate`` is as accurate as with fp32: paired runs, an equivalence test, a certificate.
 
         Args:
-            data: As for ``fit``.
+            data: A data folder.
             candidate: A precision strategy.
             options: See ``PrecisionControl.check``: ``baseline``, ``seeds``, ``epochs``, ``margin``, ``out``.
         """
@@ -149,154 +123,59 @@ class Pipeline:
     # ---------------------------------------------------------------- training
 
     def fit(
-        self, data: Path | str | None = None, resume: Path | str | None = None, *, allow_precision_change: bool = False
+        self,
+        data: TrainOn | None = None,
+        resume: Path | str | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        loggers: Sequence[Any] = (),
+        allow_precision_change: bool = False,
     ) -> FitResult:
         """Train on ``data``; afterwards the pipeline holds the best weights.
 
-        On a CPU, this process keeps from then on the memory that it frees; see ``training.device.keep_freed_memory``.
+        On a CPU, this process keeps from then on the memory that it frees; see ``training.memory.keep_freed_memory``.
 
         Args:
-            data: Folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``; ``settings.data.root`` if None.
-            resume: A run folder: continue that run in it.
-            allow_precision_change: Resume although the run was begun under another precision strategy.
+            data: A folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``; or (training, validation) datasets of
+                ``Sample``, as ``TrainDataset`` and ``EvalDataset``; or a ``DetectionDataModule``. ``settings.data.root`` if None.
+            resume: A run folder: resume that run.
+            callbacks: Lightning callbacks, called after those that the run itself needs.
+            loggers: Logger objects beside those of the settings: Lightning's, or ``RowLogger`` of your own. They get every row.
+            allow_precision_change: Resume although the run was started under another precision strategy.
 
         Raises:
             OcrsdkError: Bad settings, data, plug-ins or checkpoints; before anything is written, where that can be known.
         """
         from ocrsdk.inference import Detector
-        from ocrsdk.models.checkpoint import load_checkpoint
+        from ocrsdk.runs.fit import fit
 
-        with ExitStack() as stack:
-            begun = None
-            if resume is not None:
-                folder = Path(resume)
-                run_folder.last_checkpoint(folder)
-                stack.enter_context(run_folder.held(folder))  # before its checkpoint is read: another process may still write it
-                begun = resuming.begun_run(folder, self.settings)
-            parts = self._build(data, session=self.settings.name, trained=begun is not None)
-            if begun is not None:
-                resuming.check(parts, begun, folder, allow_precision_change)
-            else:
-                folder = run_folder.create_new(self.settings)
-                stack.enter_context(run_folder.held(folder))
-            parts.cache.counter.session = folder.resolve().name
-            tell_precision(parts.precision, folder / run_folder.SETTINGS_FILE)
-            run_folder.write_settings(folder, self.settings, self._layers)
-            result = self._train(parts, folder, begun)
-            run_folder.write_result(folder, result.as_dict())
+        if loggers and self.settings.logging.loggers == ("none",):
+            raise SettingsError("loggers are given, but logging.loggers is none; rows go to metrics.jsonl first, so leave it at jsonl")
+        self.check(data)
+        assert self._checked is not None
+        checked, self._checked = self._checked, None  # a later run reads the data again
+        result = fit(
+            checked, resumed_folder=Path(resume) if resume is not None else None, allow_precision_change=allow_precision_change,
+            layers=self._layers, callbacks=callbacks, loggers=_named(loggers),
+        )  # fmt: skip
         if result.best_checkpoint is not None:
-            self._detector = Detector(load_checkpoint(result.best_checkpoint), parts.device, {}, {})
+            self._detector = Detector(result.best_checkpoint, checked.settings.trainer.accelerator)
         return result
 
-    def _train(self, parts: RunParts, folder: Path, begun: BegunRun | None) -> FitResult:
-        from ocrsdk.loggers.base import RunInfo
-        from ocrsdk.training.device import fp32_products, keep_freed_memory
-        from ocrsdk.training.loader_errors import end_loaders, loader_error
-        from ocrsdk.training.trainer import build_trainer
-
-        settings, strategy, module = self.settings, parts.precision.strategy, parts.module
-        run_id = begun.passport["run_id"] if begun is not None else uuid.uuid4().hex[:8]
-        module.passport["run_id"] = run_id
-        environment = _environment(parts)
-        if parts.device == "cpu":
-            keep_freed_memory()
-        prepare_cache(parts.cache)
-        info = RunInfo(folder, settings.name, settings.model_dump(mode="json"), begun is not None, run_id, environment)
-        logger = build_loggers(parts.loggers, info, begun.loggers if begun is not None else {})
-        run_folder.write_start(folder, run_id, environment)
-        (folder / run_folder.RESULT_FILE).unlink(missing_ok=True)
-        built = build_trainer(settings, folder, parts.accumulate, parts.trainer_kwargs, logger, parts.datamodule, parts.cache)
-        bind(run=folder.name, rank=built.trainer.global_rank)
-        trainer, checkpoint = built.trainer, begun.path if begun is not None else None
-        start = time.monotonic()
-        try:
-            with warnings.catch_warnings(), fp32_products(strategy.tf32), built.signals:
-                warnings.filterwarnings("ignore", ".*does not have many workers.*")
-                warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # ours is: see DetectionDataModule
-                warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-                trainer.fit(module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
-        except Exception as error:
-            shown = loader_error(error, parts.datamodule)
-            if shown is None:
-                raise
-            end_loaders()
-            raise shown from error
-        finally:
-            parts.cache.close()
-        signals = built.signals
-        before = begun.step if begun is not None else 0
-        if module.attempted_steps == before and signals.received is None:
-            raise resuming.limits_reached(folder, before)
-        if not trainer.global_step and signals.received is None:
-            raise NonFiniteError(
-                f"0 steps were made: all {module.skipped_steps} updates were left out, because gradients were not finite. "
-                f"To see why: ocrsdk precision probe --config {shlex.quote(str(folder / run_folder.SETTINGS_FILE))}"
-            )
-        best = built.checkpoints.best_path
-        return FitResult(
-            run_dir=folder,
-            status="stopped" if signals.received else "finished",
-            epochs=trainer.current_epoch,
-            steps=trainer.global_step,
-            seconds=time.monotonic() - start,
-            best_hmean=built.checkpoints.best_hmean if best.exists() and built.checkpoints.best_hmean >= 0 else None,
-            score=module.score,
-            best_checkpoint=best if best.exists() else None,
-            last_checkpoint=built.checkpoints.last_path,
-            overlays=folder / "overlays" if (folder / "overlays").is_dir() else None,
-            precision=strategy.name,
-            validated=strategy.reference or parts.precision.certificate is not None,
-            skipped_steps=module.skipped_steps,
-            images_per_second=built.resources.images_per_second,
-            peak_memory_bytes=built.resources.peak_memory_bytes,
-            profile=built.profile.report.as_dict() if built.profile is not None and built.profile.report is not None else None,
-            logger_problems=dict(logger.problems) if logger is not None else {},
-            signal=signals.received.name if signals.received else None,
-        )
-
-    def plan(self, data: Path | str | None = None) -> Plan:
+    def plan(self, data: TrainOn | None = None) -> Plan:
         """Build everything, make one real step, and say what ``fit`` would do. Nothing is written.
 
         Args:
             data: As for ``fit``.
         """
-        from ocrsdk.training.device import fp32_products, peak_memory, reset_peak_memory
-        from ocrsdk.training.trainer import OneStep, quiet_trainer
+        from ocrsdk.runs.plan import plan
 
-        parts = self._build(data, session=None)
-        tell_precision(parts.precision, None)
-        one = OneStep()
-        strategy = parts.precision.strategy
-        reset_peak_memory(parts.device)
-        trainer = quiet_trainer(parts.device, parts.trainer_kwargs, max_steps=1, limit_val_batches=0, callbacks=[one])
-        with warnings.catch_warnings(), fp32_products(strategy.tf32):
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            trainer.fit(parts.module, parts.datamodule)
-        parts.cache.close()
-        settings, data_module = self.settings, parts.datamodule
-        batches = -(-len(data_module.train) // data_module.batch_size)
-        steps_per_epoch = -(-batches // parts.accumulate)
-        return Plan(
-            model=f"{settings.model.name} on {settings.model.backbone}",
-            parameters=sum(p.numel() for p in parts.module.model.parameters()),
-            train_pages=parts.train_report.images,
-            train_regions=parts.train_report.instances,
-            val_pages=parts.val_report.images,
-            batch_size=data_module.batch_size,
-            steps_per_epoch=steps_per_epoch,
-            steps=steps_per_epoch * settings.trainer.epochs,
-            device=parts.device,
-            precision=strategy.name,
-            cache=parts.cache.backend.name,
-            cache_version=parts.cache.backend.location.version,
-            loggers=[logger.name for logger in parts.loggers],
-            loss=one.loss,
-            step_seconds=one.seconds,
-            peak_memory_bytes=peak_memory(parts.device),
-            skipped=[*parts.train_report.skipped, *parts.val_report.skipped],
-        )
+        self.check(data)
+        assert self._checked is not None
+        checked, self._checked = self._checked, None
+        return plan(checked)
 
-    def check(self, data: Path | str | None = None) -> None:
+    def check(self, data: TrainOn | None = None) -> None:
         """Check settings, plug-ins, and every image and label, before PyTorch is loaded; ``fit`` and ``plan`` do it themselves.
 
         Args:
@@ -307,33 +186,31 @@ class Pipeline:
         """
         if self._checkpoint is not None:
             raise SettingsError(
-                f"this pipeline evaluates and predicts with {self._checkpoint}. To train: Pipeline(settings); to go on with a run: "
+                f"this pipeline evaluates and predicts with {self._checkpoint}. To train: Pipeline(settings); to resume a run: "
                 "Pipeline(settings).fit(resume=RUN)"
             )
         if self._checked is None or data is not None:
-            self._checked = check_run(self.settings, data, self._progress)
+            self._checked = check_run(self.settings, _training_data(data), self._progress)
             self.settings = self._checked.settings
-
-    def _build(self, data: Path | str | None, session: str | None, trained: bool = False) -> RunParts:
-        self.check(data)
-        assert self._checked is not None
-        checked, self._checked = self._checked, None  # a later run reads the data again
-        return build_run(checked, session, trained)
 
     # ------------------------------------------------------ evaluation, inference
 
-    def evaluate(self, data: Path | str | None = None) -> EvaluationResult:
+    def evaluate(self, data: Path | str | Iterable[Annotation] | None = None) -> EvaluationResult:
         """Score on annotated pages, ICDAR protocol at IoU 0.5.
 
         Args:
-            data: A data folder (its ``val/`` is taken, if there is one) or a folder of ``images/`` and ``labels/``.
+            data: A data folder (its ``val/`` is taken, if there is one), a folder of ``images/`` and ``labels/``, or annotations.
         """
+        from dataclasses import replace
+
         from ocrsdk.data.folder import load_annotations
 
         detector = self._trained()
+        if data is not None and not isinstance(data, Path | str):
+            return detector.evaluate(data)
         root = Path(data) if data is not None else self.settings.data.root
         if root is None:
-            raise SettingsError("no data folder given. Try: ocrsdk evaluate CHECKPOINT DATA")
+            raise SettingsError("no data folder given. Try: ocrsdk evaluate CHECKPOINT DATA", parameter="data")
         val = root / self.settings.data.val
         if root.is_dir() and not val.is_dir() and not (root / "images").is_dir():
             raise DataError(f"{root}: neither {val.name}/ nor images/ in it; name the folder that holds images/ and labels/")
@@ -344,20 +221,52 @@ class Pipeline:
         if self._progress is not None:
             paths = self._progress((a.image for a in annotations), len(annotations))
             wrapped = (annotation for annotation, _ in zip(annotations, paths, strict=True))
-        result = detector.evaluate(wrapped)
-        return EvaluationResult(result.score, result.pages, report)
+        return replace(detector.evaluate(wrapped), report=report)
 
-    def predict(self, images: Iterable[Path | str] | Path | str) -> list[PageDetections]:
-        """Text in each image file, or in one; polygons in pixels of the upright original."""
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[PageDetections]:
+        """Text in each image; polygons in pixels of the upright original.
+
+        Args:
+            images: One or many of: paths, folders of images, bytes of image files, binary file objects, (H, W, 3) or (H, W) uint8
+                arrays in RGB, PIL images.
+
+        Raises:
+            ImageError: One cannot be read.
+        """
         return list(self.iter_predict(images))
 
-    def iter_predict(self, images: Iterable[Path | str] | Path | str) -> Iterator[PageDetections]:
-        """``predict``, one page at a time."""
+    def iter_predict(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[PageDetections]:
+        """As ``predict``, one page at a time."""
+        from ocrsdk.inference import each_image
+
         detector = self._trained()
-        for image in [images] if isinstance(images, Path | str) else images:
-            yield detector.detect_file(Path(image))
+        for image, name in each_image(images):
+            yield detector.detect_page(image, name)
 
     def _trained(self) -> Detector:
         if self._detector is None:
             raise CheckpointError("no trained weights: call fit(), or use Pipeline.from_checkpoint(path)")
         return self._detector
+
+
+def _training_data(data: TrainOn | None) -> Path | FolderData | GivenData | None:
+    if data is None or isinstance(data, Path | str):
+        return Path(data) if data is not None else None
+    if isinstance(data, tuple) and len(data) == 2:
+        return GivenData(data[0], data[1], None)
+    from ocrsdk.data.datamodule import DetectionDataModule
+
+    if isinstance(data, DetectionDataModule):
+        return GivenData(data.train, data.val, data)
+    raise TypeError(
+        f"data: a {type(data).__name__} cannot be trained on; give a folder, (training, validation) datasets, or a DetectionDataModule"
+    )
+
+
+def _named(loggers: Sequence[Any]) -> dict[str, Any]:
+    """Logger objects by the name of their class, numbered where two are of one class."""
+    named: dict[str, Any] = {}
+    for logger in loggers:
+        base = type(logger).__name__
+        named[next(name for n in range(1, len(loggers) + 2) if (name := base if n == 1 else f"{base} {n}") not in named)] = logger
+    return named

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -64,18 +65,24 @@ class Annotation:
         return digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True, eq=False)
-class TargetMaps:
-    """What a DB detector learns, drawn from polygons. Each map is (H, W), in a batch (B, 1, H, W)."""
+MapT = TypeVar("MapT", "NDArray[Any]", "torch.Tensor")
 
-    prob_map: Any
+
+@dataclass(frozen=True, eq=False)
+class TargetMaps(Generic[MapT]):
+    """What a DB detector learns, drawn from polygons: (H, W) arrays of one page, or (B, 1, H, W) tensors of a batch."""
+
+    prob_map: MapT
     """uint8, 1 inside the shrunk text."""
-    prob_mask: Any
+    prob_mask: MapT
     """uint8, 0 where the probability map is not judged (ignored or too small text)."""
-    thresh_map: Any
+    thresh_map: MapT
     """float32 in [thresh_min, thresh_max], highest on the outline of the text."""
-    thresh_mask: Any
+    thresh_mask: MapT
     """uint8, 1 in the band around text where the threshold map is judged."""
+
+    def __iter__(self) -> Iterator[MapT]:
+        return iter((self.prob_map, self.prob_mask, self.thresh_map, self.thresh_mask))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,33 +101,41 @@ class Sample:
     """The source: file, and polygons in original pixels."""
     original_size: tuple[int, int]
     """(height, width) of the upright original in pixels."""
-    targets: TargetMaps | None = None
+    targets: TargetMaps[NDArray[Any]] | None = None
 
 
-@dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of one size, stacked."""
+    """Samples of one size, stacked.
 
-    image: torch.Tensor
-    """(B, 3, H, W) uint8 RGB, channels-last in memory."""
-    samples: list[Sample]
-    """The samples without their pixels, for names, matrices and truth."""
-    targets: TargetMaps | None = None
+    It is no dataclass: Lightning's strategies with a real dtype walk through dataclasses to convert what is in them, and refuse
+    frozen ones. Nothing here wants to be converted; the network takes bytes, and the loss computes in at least fp32.
+
+    Args:
+        image: (B, 3, H, W) uint8 RGB, channels-last in memory.
+        samples: The samples without their pixels, for names, matrices and truth.
+        targets: Their maps, if they have any.
+    """
+
+    __slots__ = ("image", "samples", "targets")
+
+    def __init__(self, image: torch.Tensor, samples: list[Sample], targets: TargetMaps[torch.Tensor] | None = None) -> None:
+        self.image, self.samples, self.targets = image, samples, targets
+
+    def __len__(self) -> int:
+        return len(self.image)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch with its tensors on ``device``."""
         targets = self.targets
         if targets is not None:
-            maps = (targets.prob_map, targets.prob_mask, targets.thresh_map, targets.thresh_mask)
-            targets = TargetMaps(*(m.to(device, non_blocking=non_blocking) for m in maps))
+            targets = TargetMaps(*(m.to(device, non_blocking=non_blocking) for m in targets))
         return Batch(self.image.to(device, non_blocking=non_blocking), self.samples, targets)
 
     def pin_memory(self) -> Batch:
         """Called by ``DataLoader(pin_memory=True)``."""
         targets = self.targets
         if targets is not None:
-            maps = (targets.prob_map, targets.prob_mask, targets.thresh_map, targets.thresh_mask)
-            targets = TargetMaps(*(m.pin_memory() for m in maps))
+            targets = TargetMaps(*(m.pin_memory() for m in targets))
         return Batch(self.image.pin_memory(), self.samples, targets)
 
 

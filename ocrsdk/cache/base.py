@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+OWN = "ocrsdk"
+"""Owner of the versions that hold ocrsdk's own samples."""
 KEY = re.compile(r"[0-9a-f]{64}")
 """What a key looks like: a SHA-256 in hex."""
 
@@ -93,9 +95,14 @@ class VersionInfo:
     outdated: bool = False
     """True if it is of an older layout: it can be listed and removed, and its entries are not counted."""
 
+    @property
+    def owner(self) -> str:
+        """Whose items it holds: ``ocrsdk`` for training samples, else the name of a ``CachedDataset``; empty if unknown."""
+        return str(self.manifest.get("owner", ""))
+
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""
-        return asdict(self)
+        return {**asdict(self), "owner": self.owner}
 
 
 class CacheBackend(Plugin, ABC):

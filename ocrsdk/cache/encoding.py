@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ocrsdk.data.preparation import Codec
+    from ocrsdk.settings.sections import Codec
 
 _MAGIC = b"OAR1"
 _HEAD = struct.Struct("<4sI")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ocrsdk.cache.base import CacheLocation, Usage, VersionInfo
 from ocrsdk.cache.file_system import environment_error
 from ocrsdk.cache.frame import SCHEMA
-from ocrsdk.cache.lock import Hold
+from ocrsdk.cache.lock import VersionLock
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class VersionFolder:
         used, in_use, outdated = 0.0, False, path.parent != self.path.parent
         problem = f"was made by an older ocrsdk (layout {path.parent.name}), and is not read any more" if outdated else ""
         try:
-            with Hold.alone(path) as alone:
+            with VersionLock.alone(path) as alone:
                 in_use = not alone
             if (path / MARKER).exists():
                 used = (path / MARKER).stat().st_mtime
@@ -182,7 +182,7 @@ class VersionFolder:
             return
         deadline = time.monotonic() + 3  # a look at its health does not take longer
         while True:
-            with Hold.alone(self.path) as alone:
+            with VersionLock.alone(self.path) as alone:
                 if alone:
                     Marker(marker.backend, marker.version, marker.manifest, self.location.budget, marker.created).write(self.path)
                     return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Hold:
+class VersionLock:
     """A shared lock that says "a live process has this version open"; also notices when the version has been removed.
 
     The lock is on the folder itself, so that nothing has to be written, and it goes with the process however that ends.
@@ -54,7 +54,7 @@ class Hold:
         return (status.st_dev, status.st_ino) == self._identity
 
     def close(self) -> None:
-        """Let go."""
+        """Release the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.cache.frame import pack, unpack
+from ocrsdk.cache.frame import FrameKind, kind_of, pack, unpack
+from ocrsdk.cache.keys import EntryKey
 from ocrsdk.cache.stats import Counter, Counts
-from ocrsdk.cache.keys import EntryKey, differences
 from ocrsdk.errors import CacheEntryError, CacheEntryLostError, CacheError
+from ocrsdk.fingerprint import differences
 from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class SampleCache:
         self.backend = backend
         self.counter = counter or Counter(None, "memory")
         self._failures, self._told = 0, set[str]()
+
+    def for_session(self, session: str) -> SampleCache:
+        """The same cache, whose look-ups are counted under another name."""
+        return SampleCache(self.backend, Counter(self.counter.folder, session))
 
     @property
     def enabled(self) -> bool:
@@ -113,8 +118,8 @@ class SampleCache:
         value = self._call(self.backend.get, key.origin_digest)
         if value is None:
             return None
-        parts: Mapping[str, Any] = json.loads(bytes(unpack(key.origin_digest, value)))["parts"]
-        return parts
+        note = read_note(key.origin_digest, value)
+        return note.parts if note is not None else None
 
     def set(self, key: EntryKey, value: bytes | memoryview) -> bool:
         """Keep ``value``. False if it was not kept: beyond the budget, or the environment failed.
@@ -142,7 +147,7 @@ class SampleCache:
             kept: bool = self._call(self.backend.set, key.digest, pack(key.digest, value))
             if before != key.parts:
                 note = json.dumps({"origin": key.origin, "parts": key.parts}, separators=(",", ":")).encode("ascii")
-                self._call(self.backend.set, key.origin_digest, pack(key.origin_digest, note))
+                self._call(self.backend.set, key.origin_digest, pack(key.origin_digest, note, FrameKind.NOTE))
             self._failures = 0
         except CacheError as error:
             self._fail("write", error)
@@ -195,3 +200,16 @@ class SampleCache:
         """Let go of files; a later call opens them again."""
         self.backend.close()
         self.counter.close()
+
+
+def read_note(key: str, frame: bytes | memoryview) -> EntryKey | None:
+    """The key that a note tells of: that of the newest entry of an origin. None if the frame holds a value.
+
+    Raises:
+        CacheEntryError: The frame is damaged.
+    """
+    body = unpack(key, frame)
+    if kind_of(frame) is not FrameKind.NOTE:
+        return None
+    document = json.loads(bytes(body))
+    return EntryKey(document["origin"], document["parts"])

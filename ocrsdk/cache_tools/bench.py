@@ -5,21 +5,20 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ocrsdk.cache.base import CacheLocation
+from ocrsdk.cache.encoding import check_codec, decode_arrays, encode_arrays
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache_tools.reports import CacheBench, CodecCost
 from ocrsdk.data.dataset import EvalDataset, draw_maps
-from ocrsdk.cache.encoding import check_codec, decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
 from ocrsdk.data.source import Page, SampleSource
-from ocrsdk.data.targets import TargetSpec
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import CacheError, SettingsError
+from ocrsdk.runs.build import eval_transform, train_transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
     from ocrsdk.cache.keys import EntryKey
     from ocrsdk.cache_tools.control import Progress
-    from ocrsdk.data.preparation import Codec
     from ocrsdk.settings.schema import Settings
+    from ocrsdk.settings.sections import Codec
 
 WORTH_IT = 1.5
 """A page must be made so many times slower than it is read, before a cache is advised."""
@@ -45,8 +44,6 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
         cache: Tells backend, options and folder; what it holds is not touched.
         progress: Wraps the loop over pages.
     """
-    from ocrsdk.runs.build import eval_transform, train_transform
-
     if not cache.backend.enabled:
         raise SettingsError("cache.backend=none keeps nothing, so there is nothing to measure. Try: --set cache.backend=diskcache")
     train = data / settings.data.train
@@ -55,7 +52,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
     ]
     annotations = annotations[:: max(1, len(annotations) // pages)][:pages]
     preparation, whole = train_transform(settings).preparation, EvalDataset(annotations, eval_transform(settings))
-    targets = TargetSpec(**settings.targets.model_dump())
+    targets = settings.targets
     spent: dict[str, list[float]] = {}
 
     def timed(name: str, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -87,7 +84,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
                 maps = timed("maps", draw_maps, sample, targets)
             entries = {
                 "page": (source.page_key(annotation, preparation), page.arrays()),
-                "maps": (source.maps_key(annotation, preparation, asdict(targets)), maps),
+                "maps": (source.maps_key(annotation, preparation, targets.model_dump()), maps),
             }
             for codec in codecs:
                 for kind, (key, arrays) in entries.items():

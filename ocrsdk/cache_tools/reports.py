@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ocrsdk.cache.base import OWN
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,7 +21,7 @@ class CacheHealth:
     """Whether a cache can be relied on, from what is really there."""
 
     state: State
-    """``absent`` if there is no cache to judge: that is not health."""
+    """``absent`` if there is no cache to judge."""
     folder: Path
     backend: str
     cache_version: str
@@ -65,9 +67,14 @@ class VersionStatus:
     info: VersionInfo
     current: bool
     stale_because: list[str]
-    """In what its manifest differs from the one of the current settings."""
+    """In what its manifest differs from the one of the current settings; empty for a version of another owner."""
     sessions: dict[str, tuple[Counts, float]]
     """Run or command -> counts, and time of the last one."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether it holds ocrsdk's own samples, for other settings; a ``CachedDataset`` judges its versions itself."""
+        return not self.current and self.info.owner in ("", OWN)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class CacheStatus:
                 v.info.as_dict()
                 | {
                     "current": v.current,
-                    "stale": not v.current,
+                    "stale": v.stale,
                     "stale_because": v.stale_because,
                     "sessions": {name: counts.as_dict() | {"last": last} for name, (counts, last) in v.sessions.items()},
                 }

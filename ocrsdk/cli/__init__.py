@@ -62,7 +62,7 @@ def _root(
 
 
 class _Stderr:
-    """What is said must not cost what is done: a full disk, a closed pipe or a closed stream is somebody who does not listen."""
+    """A stderr that never fails: a full disk, a closed pipe or a closed stream must not end the command."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream or open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the whole process
@@ -80,6 +80,15 @@ class _Stderr:
         return getattr(self._stream, name)
 
 
+def in_command_terms(error: OcrsdkError) -> str:
+    """The message with the option's name instead of the parameter's: ``--margin 12: ...`` for ``margin=12: ...``."""
+    text, name = str(error), error.parameter
+    if name and text.startswith(f"{name}="):
+        value, _, rest = text.removeprefix(f"{name}=").partition(": ")
+        return f"--{name.replace('_', '-')} {value}: {rest}"
+    return text
+
+
 def main() -> None:
     """The console script: an error raised on purpose becomes one line on stderr and exit code 2, any other a traceback and 70."""
     sys.stderr = cast("TextIO", _Stderr(sys.stderr))
@@ -90,10 +99,11 @@ def main() -> None:
     except OcrsdkError as error:
         from ocrsdk import logs
 
+        text = in_command_terms(error)
         if logs.is_json():
-            logs.get_logger(__name__).error(str(error), kind=type(error).__name__)
+            logs.get_logger(__name__).error(text, kind=type(error).__name__)
         else:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {text}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

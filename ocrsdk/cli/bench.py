@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ocrsdk.cli.common import JsonOption, note, print_json, say, set_up_output, table
-from ocrsdk.errors import PluginError, SettingsError
+from ocrsdk.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure this machine. (The cache: ocrsdk cache bench)")
 
@@ -45,8 +45,9 @@ def precision(
     for side in size or ():
         if side < 32 or side % 32:
             raise SettingsError(f"--size {side}: expected a multiple of 32; try {max(32, round(side / 32) * 32)}")
+    from ocrsdk.precision.bf16 import EmulatedError
+    from ocrsdk.precision.make import make_strategy
     from ocrsdk.precision_tools.bench import Measured, cache_memory, cells, run
-    from ocrsdk.runs.precision import precision_strategy
 
     if device == "auto":
         import torch
@@ -57,10 +58,8 @@ def precision(
     for name in strategy or ("fp32", "bf16", "fp16-safe"):
         options[name] = {}
         try:
-            precision_strategy(name, {}, device)
-        except PluginError as error:
-            if name != "bf16" or "emulated" not in str(error):
-                raise
+            make_strategy(name, {}, device)
+        except EmulatedError as error:
             refused[name], options[name] = str(error), {"force": True}
     groups = cells(options, backbone or ("mobilenet", "resnet18"), size or (320, 640), batch, device, threads)
     measured: list[Measured] = []

@@ -13,7 +13,7 @@ import typer
 
 from ocrsdk.cli.common import ConfigOption, JsonOption, SetOption, load_settings, note, print_json, say, set_up_output, table
 from ocrsdk.errors import SettingsError
-from ocrsdk.json_text import json_text
+from ocrsdk.logs import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,12 +78,12 @@ def status(config: ConfigOption = None, sets: SetOption = None, json: JsonOption
     now = time.time()
     rows = [
         (
-            v.info.version, "current" if v.current else "stale", f"{v.info.usage.entries:,}", _size(v.info.usage.bytes),
+            v.info.version, v.info.owner or "-", "current" if v.current else "stale" if v.stale else "", f"{v.info.usage.entries:,}", _size(v.info.usage.bytes),
             _size(v.info.budget), _age(now - v.info.created), _age(now - v.info.used), "yes" if v.info.in_use else "no",
         )
         for v in found.versions
     ]  # fmt: skip
-    say(table(rows, ("version", "state", "entries", "bytes", "budget", "created", "last used", "open now")))
+    say(table(rows, ("version", "of", "state", "entries", "bytes", "budget", "created", "last used", "open now")))
     for version in found.versions:
         for reason in version.stale_because:
             say(f"  {version.info.version} is stale: {reason}")
@@ -121,7 +121,7 @@ def health(
 
 def _show_health(found: CacheHealth) -> None:
     if found.state == "absent":
-        say(f"NO CACHE: there is nothing to check in {found.folder} (backend {found.backend}). This is not health.")
+        say(f"NO CACHE: there is nothing to check in {found.folder} (backend {found.backend})")
         say("  to make one: ocrsdk cache warm DATA, or train")
     else:
         say(f"{found.state.upper()}: {found.folder}")
@@ -297,7 +297,7 @@ def warm(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make and keep everything that training on DATA would; goes on where it was stopped."""
+    """Make and keep everything that training on DATA would; continues where it was stopped."""
     counts = _control(config, sets).warm(data)
     if json:
         print_json(counts.as_dict())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsdk.errors import SettingsError
-from ocrsdk.json_text import json_text
+from ocrsdk.logs import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ CheckpointSetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Instead of the checkpoint's, e.g. postprocess.threshold=0.3, data.image_size=960. Repeatable.",
+        help="Instead of the checkpoint's, e.g. postprocess.threshold=0.3, data.short_side=960. Repeatable.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
@@ -72,7 +72,7 @@ def checkpoint_settings(sets: Sequence[str] | None, options: Mapping[str, Any] |
     Raises:
         SettingsError: As for ``load_settings``, or an option has no meaning with trained weights; such variables are left alone.
     """
-    from ocrsdk.settings.schema import EVALUATION_DATA
+    from ocrsdk.settings.sections import EVALUATION_DATA
 
     settings, layers = load_settings(None, sets, options)
     found: dict[str, dict[str, Any]] = {"postprocess": {}, "data": {}}
@@ -92,7 +92,7 @@ def set_up_output(verbose: bool = False, quiet: bool = False, log_format: str = 
     from ocrsdk import logs
 
     if verbose and quiet:
-        raise SettingsError("--verbose and --quiet go ill together; choose one")
+        raise SettingsError("--verbose and --quiet contradict each other; give one of them")
     if log_format not in ("console", "json"):
         raise SettingsError(f"--log-format {log_format}: expected console or json")
     logs.configure("debug" if verbose else "warning" if quiet else "info", log_format)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from ocrsdk.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ocrsdk.runs.results import EvaluationResult
+    from ocrsdk.inference import EvaluationResult
 
 
 def evaluate(

@@ -122,7 +122,7 @@ def new(
     folder: Annotated[Path, typer.Option("--in", metavar="DIR", help="Where ocrsdk-NAME/ goes.")] = Path(),
 ) -> None:
     """Start a plug-in package: it works, and passes its conformance suite, before a line is changed."""
-    from ocrsdk.plugins.doctor import scaffold
+    from ocrsdk.plugins.scaffold import scaffold
 
     files = scaffold(name, kind, folder)
     for path in files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,11 +23,12 @@ from ocrsdk.cli.common import (
     set_up_output,
     table,
 )
+from ocrsdk.logs import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ocrsdk.precision_tools.check import ArmRun, ParityReport
+    from ocrsdk.precision.gate import ArmRun, ParityReport
     from ocrsdk.precision_tools.control import PrecisionControl
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See what half precision does, and prove that it is harmless.")
@@ -75,7 +76,7 @@ def check(
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an exception, which ends the training process, too
 
     def tell(run: ArmRun, number: int, total: int) -> None:
-        result = f"stopped: {run.stopped}" if run.stopped else f"hmean {run.hmean:.2f}"
+        result = f"stopped: {run.stopped}" if run.stopped else f"hmean {run.score:.2f}"
         note(f"run {number} of {total}: {run.strategy}, seed {run.seed}: {result}")
 
     note(f"training {2 * seeds} times, {epochs} epochs each; the log of each run is beside its folder")
@@ -89,16 +90,16 @@ def _show_report(report: ParityReport) -> None:
     for seed in sorted({run.seed for run in report.runs}):
         base, cand = (next(r for r in report.runs if r.seed == seed and r.arm == arm) for arm in ("baseline", "candidate"))
         rows.append(
-            (str(seed), f"{base.hmean:.2f}", f"{cand.hmean:.2f}", f"{cand.hmean - base.hmean:+.2f}", str(cand.skipped_steps))
+            (str(seed), f"{base.score:.2f}", f"{cand.score:.2f}", f"{cand.score - base.score:+.2f}", str(cand.skipped_steps))
         )
-    say(table(rows, ("seed", f"hmean {report.baseline}", f"hmean {report.candidate}", "difference", "updates left out")))
+    say(table(rows, ("seed", f"hmean {report.baseline}", f"hmean {report.candidate}", "difference", "skipped updates")))
     say()
     say(f"{report.outcome.upper()}: {report.reason}")
     speed = f"{report.speedup:.2f} times the images/s" if report.speedup else "runs too short to compare the speed"
     say(f"{speed}, {report.memory_ratio:.2f} times the peak memory")
     if report.ranges:
         worst = report.ranges[0]
-        say(f"closest to the limit of fp16: {worst.name}, at {max(worst.input, worst.activation):.0f} of 65504")
+        say(f"closest to the limit of fp16: {worst['name']}, with {worst['headroom']} doublings left")
     say(f"report       {report.folder / 'report.json'}, {report.folder / 'report.png'}")
     if report.certificate:
         say(f"certificate  {report.certificate}")
@@ -184,8 +185,14 @@ def certificates(config: ConfigOption = None, sets: SetOption = None, json: Json
         say("none yet. To earn one: ocrsdk precision check DATA --candidate fp16-safe")
         return
     rows = [
-        (c.binding.strategy, f"{c.binding.model['name']} on {c.binding.model['backbone']}", c.binding.device, c.binding.data,
+        (c.binding.strategy, _subject(c.binding.subject), c.binding.device, str(c.binding.subject.get("data", "-")),
          f"{c.difference:+.2f} ({c.low:+.2f} to {c.high:+.2f})", f"{c.speedup:.2f}", c.created[:10])
         for c in found
     ]  # fmt: skip
-    say(table(rows, ("strategy", "model", "device", "data", "hmean difference", "speed-up", "date")))
+    say(table(rows, ("strategy", "model", "device", "data", "difference", "speed-up", "date")))
+
+
+def _subject(subject: dict[str, Any]) -> str:
+    """What was trained, in a few words."""
+    model = subject.get("model")
+    return f"{model['name']} on {model['backbone']}" if isinstance(model, dict) and "backbone" in model else json_text(subject)[:60]

@@ -9,7 +9,7 @@ import typer
 
 from ocrsdk.cli.common import CheckpointSetOption, VerboseOption, checkpoint_settings, note, say, set_up_output
 from ocrsdk.errors import DataError, OcrsdkError
-from ocrsdk.json_text import json_text
+from ocrsdk.logs import json_text
 
 
 def predict(
@@ -49,7 +49,7 @@ def predict(
     if draw is not None:
         _check_names(files)
         if draw.resolve() in {file.resolve().parent for file in files}:
-            raise OcrsdkError(f"{draw}: holds images that are read, and pictures are none; choose another folder with --draw")
+            raise OcrsdkError(f"{draw}: holds images that are read; choose another folder for the drawn ones with --draw")
         try:
             draw.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from ocrsdk.cli.common import JsonOption, SetOption, note, print_json, say, set_up_output, table
 from ocrsdk.errors import RunFolderError, SettingsError
+from ocrsdk.settings.sources import variable_of
 
 if TYPE_CHECKING:
     from ocrsdk.runs.history import Run
@@ -40,8 +42,8 @@ def list_command(
 ) -> None:
     """All runs, the newest first: state, steps, best score, precision.
 
-    States: running; finished; stopped by a signal, with a checkpoint; interrupted by an error or a kill. The last two can go on
-    with: ocrsdk train --resume RUN
+    States: running; finished; stopped by a signal, with a checkpoint; interrupted by an error or a kill. The last two can be
+    resumed: ocrsdk train --resume RUN
     """
     from ocrsdk.runs.history import list_runs
 
@@ -148,7 +150,10 @@ def sync(
 
 def _options(logger: str, sets: list[str]) -> dict[str, object]:
     prefix = f"logging.options.{logger}."
-    options: dict[str, object] = {}
+    variables = variable_of(prefix)
+    options: dict[str, object] = {
+        name.removeprefix(variables).lower(): value for name, value in os.environ.items() if name.startswith(variables)
+    }
     for item in sets:
         key, sign, value = item.partition("=")
         if not sign or not key.startswith(prefix):

@@ -48,7 +48,7 @@ def train(
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="Precision strategy.  [default: fp32]")] = None,
     cache: Annotated[str | None, typer.Option(metavar="NAME", help="Cache backend, or none.  [default: diskcache]")] = None,
     logger: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Logger; repeatable.  [default: jsonl]")] = None,
-    image_size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.")] = None,
+    short_side: Annotated[int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.  [default: 832]")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Crops in a batch.  [default: 8]")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Loader processes; -1 chooses.  [default: -1]")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Everything random follows from it.  [default: 0]")] = None,
@@ -58,10 +58,10 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: run]")] = None,
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder, or the last one, with its settings.")
+        Path | None, typer.Option(metavar="RUN", help="Resume the run in this folder, or the last one, with its settings.")
     ] = None,
     allow_precision_change: Annotated[
-        bool, typer.Option("--allow-precision-change", help="Resume although the run was begun under another precision.")
+        bool, typer.Option("--allow-precision-change", help="Resume although the run was started under another precision.")
     ] = False,
     profile: Annotated[
         bool | None, typer.Option("--profile", help="Time the parts of every batch; say at the end what it waited for.")
@@ -84,7 +84,7 @@ def train(
     if resume is not None and str(resume) == "last" and not resume.exists():
         resume = run_folder.find_last()
     if resume is not None and run_dir is not None:
-        raise SettingsError(f"--run-dir {run_dir}: a run goes on in its own folder, {resume}; leave --run-dir out")
+        raise SettingsError(f"--run-dir {run_dir}: a run is resumed in its own folder, {resume}; leave --run-dir out")
     if resume is not None and config is None:
         run_folder.last_checkpoint(resume)
         config = resume / run_folder.SETTINGS_FILE
@@ -101,7 +101,7 @@ def train(
             "precision.strategy": precision,
             "cache.backend": cache,
             "logging.loggers": tuple(logger) if logger else None,
-            "data.image_size": image_size,
+            "data.short_side": short_side,
             "data.batch_size": batch_size,
             "data.workers": workers,
             "seed": seed,
@@ -127,8 +127,9 @@ def train(
 
 
 def _show_plan(plan: Plan) -> None:
+    regions = f" with {plan.train_regions:,} regions" if plan.train_regions is not None else ""
     say(f"model       {plan.model}, {plan.parameters:,} parameters")
-    say(f"data        {plan.train_pages} training pages with {plan.train_regions:,} regions, {plan.val_pages} validation pages")
+    say(f"data        {plan.train_pages} training pages{regions}, {plan.val_pages} validation pages")
     say(f"steps       {plan.steps:,} ({plan.steps_per_epoch} per epoch, batch size {plan.batch_size})")
     say(f"device      {plan.device}, precision {plan.precision}")
     say(f"cache       {plan.cache}, version {plan.cache_version}")
@@ -144,7 +145,7 @@ def _show_result(result: FitResult) -> None:
 
     say()
     if result.signal:
-        say(f"stopped by {result.signal} after {result.steps} steps. Go on with: ocrsdk train --resume {result.run_dir}")
+        say(f"stopped by {result.signal} after {result.steps} steps. Resume with: ocrsdk train --resume {result.run_dir}")
     else:
         say(f"finished: {result.epochs} epochs, {result.steps} steps, {result.seconds:.0f} s")
     if result.best_hmean is not None:
@@ -167,7 +168,7 @@ def _show_result(result: FitResult) -> None:
         remedy = f"; send its rows later: ocrsdk logs sync {result.run_dir} --to {name}" if name != RECORD else ""
         say(f"logger         {name}: {problem}{remedy}")
     if result.skipped_steps:
-        say(f"left out       {result.skipped_steps} updates with gradients that were not finite")
+        say(f"skipped        {result.skipped_steps} updates with gradients that were not finite")
     if not result.validated:
         say(f"precision      {result.precision}, not validated here")
     say(f"run folder     {result.run_dir}")

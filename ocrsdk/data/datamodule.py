@@ -3,22 +3,57 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from ocrsdk.data.collate import collate
-from ocrsdk.data.dataset import EpochSampler, EvalDataset, TrainDataset
-from ocrsdk.data.work_log import WorkLog
+from ocrsdk.data.dataset import EpochSampler, ReproducibleViews, SampleIndex, annotations_of
+from ocrsdk.data.workers import WorkLog
 from ocrsdk.logs import bind
+from ocrsdk.types import Batch, TargetMaps
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from ocrsdk.types import Batch
+    from ocrsdk.types import Sample
+
+
+_NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size.
+
+    Images stay (B, H, W, 3) in memory and are seen as (B, 3, H, W), which is torch's channels-last layout. Maps become
+    (B, 1, H, W). The samples travel along without their pixels.
+    """
+    image = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
+    drawn = [s.targets for s in samples if s.targets is not None]
+    targets = None
+    if len(drawn) == len(samples):
+        names = ("prob_map", "prob_mask", "thresh_map", "thresh_mask")
+        stacked = (np.stack([getattr(maps, name) for maps in drawn])[:, None] for name in names)
+        targets = TargetMaps(*(torch.from_numpy(maps) for maps in stacked))
+    return Batch(image, [replace(s, image=_NO_PIXELS, targets=None) for s in samples], targets)
+
+
+class _Noted(Dataset[Any]):
+    """Notes which sample a loader process works on, so that one that dies can be asked about."""
+
+    def __init__(self, dataset: Dataset[Sample], log: WorkLog) -> None:
+        self.dataset, self.log = dataset, log
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, where: Any) -> Sample:
+        self.log.note(where.index if isinstance(where, SampleIndex) else where)
+        return self.dataset[where]
 
 
 class DetectionDataModule(LightningDataModule):
@@ -28,8 +63,8 @@ class DetectionDataModule(LightningDataModule):
     of every checkpoint, so a resumed run goes on with the next sample.
 
     Args:
-        train: Crops with target maps.
-        val: Whole pages.
+        train: Crops with target maps, all of one size: a ``TrainDataset``, or any map-style dataset of ``Sample``.
+        val: Whole pages, an ``EvalDataset`` for instance.
         batch_size: Crops in a batch.
         workers: Loader processes for training; 0 loads in the main process.
         seed: Of the order of samples.
@@ -37,38 +72,45 @@ class DetectionDataModule(LightningDataModule):
     """
 
     def __init__(
-        self, train: TrainDataset, val: EvalDataset, batch_size: int, workers: int, seed: int = 0, pin_memory: bool = False
+        self,
+        train: Dataset[Sample],
+        val: Dataset[Sample],
+        batch_size: int = 8,
+        workers: int = 0,
+        seed: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         super().__init__()
         self.pin_memory = pin_memory
         self.train, self.val = train, val
         self.batch_size, self.workers = batch_size, workers
-        self.sampler = EpochSampler(len(train), seed)
-        train.work_log = WorkLog(workers) if workers else None
-        val.work_log = WorkLog(workers) if workers else None
+        self.sampler = EpochSampler(len(train), seed)  # type: ignore[arg-type]
+        self._train_log, self._val_log = (WorkLog(workers) if workers else None for _ in range(2))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of crops; the last one of an epoch may be smaller."""
-        return self._loader(self.train, self.batch_size, sampler=self.sampler, persistent_workers=self.workers > 0)
+        views = ReproducibleViews(self.train)
+        return self._loader(views, self._train_log, self.batch_size, sampler=self.sampler, persistent_workers=self.workers > 0)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """One page a batch: pages differ in size."""
-        return self._loader(self.val, 1)
+        return self._loader(self.val, self._val_log, 1)
 
-    def page_of(self, pid: int) -> Path | None:
-        """The image on which the loader process ``pid`` was working."""
-        for dataset in (self.train, self.val):
-            if dataset.work_log is not None and (index := dataset.work_log.index_of(pid)) is not None:
-                return dataset.annotations[index].image
+    def page_of(self, pid: int) -> str | None:
+        """The image, or the number of the sample, on which the loader process ``pid`` was working."""
+        for dataset, log in ((self.train, self._train_log), (self.val, self._val_log)):
+            if log is not None and (index := log.index_of(pid)) is not None:
+                pages = annotations_of(dataset)
+                return str(pages[index].image) if pages is not None else f"sample {index}"
         return None
 
     def dead_workers(self) -> list[int]:
         """Training loader processes that have ended: they should run as long as the run."""
-        return self.train.work_log.dead() if self.train.work_log is not None else []
+        return self._train_log.dead() if self._train_log is not None else []
 
-    def _loader(self, dataset: Any, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
+    def _loader(self, dataset: Dataset[Sample], log: WorkLog | None, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
         return DataLoader(
-            dataset,
+            _Noted(dataset, log) if log is not None else dataset,
             batch_size=batch_size,
             num_workers=self.workers,
             collate_fn=collate,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import Dataset
+import torch
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ocrsdk.data.source import SampleSource
-from ocrsdk.data.targets import TargetSpec, draw_targets
+from ocrsdk.data.targets import draw_targets
+from ocrsdk.data.transforms import EvalTransform, TrainTransform
 from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
+from ocrsdk.settings.sections import TargetSettings
 from ocrsdk.types import Annotation, Sample, TargetMaps
 
 if TYPE_CHECKING:
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
 
     from ocrsdk.data.preparation import Preparation
     from ocrsdk.data.source import Page
-    from ocrsdk.data.transforms import EvalTransform, TrainTransform
-    from ocrsdk.data.work_log import WorkLog
 
 
 @dataclass(frozen=True)
@@ -32,38 +34,66 @@ class SampleIndex:
     index: int
 
 
+_view: ContextVar[SampleIndex | None] = ContextVar("view", default=None)
+"""The view that is being made for a ``ReproducibleViews``."""
+
+
+class ReproducibleViews(Dataset[Sample]):
+    """A dataset whose random views are functions of (seed, epoch, index), however ``TrainDataset`` is wrapped in it.
+
+    Args:
+        dataset: A ``TrainDataset``, a ``Subset`` or ``ConcatDataset`` of such, or any map-style dataset of samples.
+    """
+
+    def __init__(self, dataset: Dataset[Sample]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, where: SampleIndex) -> Sample:
+        token = _view.set(where)
+        try:
+            return self.dataset[where.index]
+        finally:
+            _view.reset(token)
+
+
 class TrainDataset(Dataset[Sample]):
     """Random crops with target maps.
 
-    A view is a function of (seed, epoch, index) alone: the number of workers, or a resume, changes nothing.
+    In a ``DetectionDataModule``, a view is a function of (seed, epoch, index) alone: neither the number of workers nor a resume
+    changes it. Anywhere else, ``dataset[i]`` is another view each time, as torch's random number generator decides.
+
+    Args:
+        annotations: The pages.
+        transform: How views are made; as the settings' defaults if None.
+        targets: How target maps are drawn; as the settings' defaults if None.
+        seed: Of the views.
+        source: Where prepared pages come from; their files if None.
     """
 
     def __init__(
         self,
         annotations: Sequence[Annotation],
-        transform: TrainTransform,
-        targets: TargetSpec,
+        transform: TrainTransform | None = None,
+        targets: TargetSettings | None = None,
         seed: int = 0,
         source: SampleSource | None = None,
     ) -> None:
         self.annotations = list(annotations)
-        self.transform, self.targets, self.seed = transform, targets, seed
+        self.transform, self.targets, self.seed = transform or TrainTransform(), targets or TargetSettings(), seed
         self.source = source or SampleSource()
-        self.work_log: WorkLog | None = None
 
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, where: SampleIndex) -> Sample:
-        annotation = self.annotations[where.index]
-        if self.work_log is not None:
-            self.work_log.note(where.index)
-        rng = np.random.default_rng((self.seed, where.epoch, where.index))
+    def __getitem__(self, index: int) -> Sample:
+        annotation = self.annotations[index]
+        view = _view.get()
+        rng = np.random.default_rng((self.seed, view.epoch, view.index) if view is not None else int(torch.randint(2**62, ())))
         page = self.source.page(annotation, self.transform.preparation)
         prepared = apply_matrix_to_all(annotation.polygons, page.matrix)
-        view, matrix = self.transform(page.image, prepared, rng)
+        crop, matrix = self.transform(page.image, prepared, rng)
         matrix = matrix @ page.matrix
-        height, width = view.shape[:2]
+        height, width = crop.shape[:2]
         polygons, ignore = [], []
         for instance, polygon in zip(annotation.instances, apply_matrix_to_all(annotation.polygons, matrix), strict=True):
             x, y = polygon.T
@@ -72,38 +102,42 @@ class TrainDataset(Dataset[Sample]):
                 ignore.append(instance.ignore)
         flags = np.array(ignore, dtype=np.bool_)
         maps = draw_targets(polygons, flags, height, width, self.targets)
-        return Sample(view, polygons, flags, matrix, annotation, page.original_size, maps)
+        return Sample(crop, polygons, flags, matrix, annotation, page.original_size, maps)
 
 
 class EvalDataset(Dataset[Sample]):
-    """Whole pages, resized and padded; with target maps if ``targets`` says how these are drawn."""
+    """Whole pages, resized and padded; with target maps if ``targets`` says how these are drawn.
+
+    Args:
+        annotations: The pages.
+        transform: How they are resized; as the settings' defaults if None.
+        source: Where prepared pages come from; their files if None.
+        targets: How target maps are drawn; none are if None.
+    """
 
     def __init__(
         self,
         annotations: Sequence[Annotation],
-        transform: EvalTransform,
+        transform: EvalTransform | None = None,
         source: SampleSource | None = None,
-        targets: TargetSpec | None = None,
+        targets: TargetSettings | None = None,
     ) -> None:
         self.annotations = list(annotations)
-        self.transform, self.targets = transform, targets
+        self.transform, self.targets = transform or EvalTransform(), targets
         self.source = source or SampleSource()
-        self.work_log: WorkLog | None = None
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> Sample:
         annotation = self.annotations[index]
-        if self.work_log is not None:
-            self.work_log.note(index)
         preparation, recipe = self.transform.preparation, asdict(self.transform)
         made = self.source.arrays(annotation, preparation, recipe, lambda page: self.make(annotation, page))
         arrays = made.arrays
         height, width = (int(side) for side in arrays["size"])
         maps = None
         if (spec := self.targets) is not None:
-            of_maps = recipe | {"targets": asdict(spec)}
+            of_maps = recipe | {"targets": spec.model_dump()}
             maps = TargetMaps(**self.source.maps(annotation, preparation, of_maps, made, lambda: draw_maps(arrays, spec)))
         return Sample(arrays["image"], _polygons(arrays), arrays["ignore"], arrays["matrix"], annotation, (height, width), maps)
 
@@ -122,7 +156,7 @@ class EvalDataset(Dataset[Sample]):
         }
 
 
-def draw_maps(arrays: Mapping[str, NDArray[Any]], targets: TargetSpec) -> dict[str, NDArray[Any]]:
+def draw_maps(arrays: Mapping[str, NDArray[Any]], targets: TargetSettings) -> dict[str, NDArray[Any]]:
     """The target maps of a whole sample, by their names in ``TargetMaps``; ``arrays`` are those of ``EvalDataset.make``."""
     height, width = arrays["image"].shape[:2]
     maps = draw_targets(_polygons(arrays), arrays["ignore"], height, width, targets)
@@ -132,6 +166,18 @@ def draw_maps(arrays: Mapping[str, NDArray[Any]], targets: TargetSpec) -> dict[s
 def _polygons(arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
     lengths = arrays["lengths"]
     return np.split(arrays["points"], np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+
+def annotations_of(dataset: Dataset[Any]) -> list[Annotation] | None:
+    """The pages of a dataset of ours, of a ``Subset`` or of a ``ConcatDataset`` of such; None if it does not tell."""
+    if isinstance(dataset, Subset):
+        inner = annotations_of(dataset.dataset)
+        return [inner[i] for i in dataset.indices] if inner is not None else None
+    if isinstance(dataset, ConcatDataset):
+        parts = [annotations_of(part) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else [page for part in parts for page in part or ()]
+    found = getattr(dataset, "annotations", None)
+    return found if isinstance(found, list) else None
 
 
 class KeptPages(Dataset[int]):

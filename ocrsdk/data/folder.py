@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from ocrsdk.data.annotations import other_files, pair_files, read_annotation
 from ocrsdk.data.image import check_image
 from ocrsdk.errors import AnnotationError, DataError
+from ocrsdk.fingerprint import fingerprint
 from ocrsdk.geometry import clip_to_page
 from ocrsdk.types import Annotation, TextInstance
 
-OnBadSample = Literal["stop", "skip"]
-Outside = Literal["clip", "ignore", "stop"]
+if TYPE_CHECKING:
+    from ocrsdk.settings.sections import OnBadSample, Outside, Verification
 
 Progress = Callable[[Iterable[Path], int], Iterable[Path]]
 
@@ -40,7 +41,7 @@ def load_annotations(
     root: Path,
     on_bad_sample: OnBadSample = "stop",
     outside: Outside = "clip",
-    verify: Literal["decode", "header"] = "decode",
+    verify: Verification = "decode",
     progress: Progress | None = None,
 ) -> tuple[list[Annotation], DataReport]:
     """Read and check a folder of ``images/`` and ``labels/``.
@@ -92,7 +93,7 @@ def read_sample(
     image: Path,
     label: Path,
     outside: Outside = "clip",
-    verify: Literal["decode", "header"] = "header",
+    verify: Verification = "header",
     report: DataReport | None = None,
 ) -> Annotation:
     """One checked sample; the arguments are those of ``load_annotations``.
@@ -126,3 +127,16 @@ def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outsi
         else:
             settled.append(TextInstance(instance.polygon, instance.text, True))
     return Annotation(annotation.image, tuple(settled))
+
+
+def data_fingerprint(*splits: Iterable[Annotation]) -> str:
+    """16 hex digits that change with any label, and with an image's name or size; the folder itself may move.
+
+    Raises:
+        DataError: An image is gone.
+    """
+    try:
+        listed = [sorted(f"{a.image.name} {a.image.stat().st_size} {a.digest}" for a in split) for split in splits]
+    except OSError as error:
+        raise DataError(f"{error.filename}: was there a moment ago and cannot be read now ({error.strerror})") from error
+    return fingerprint({"splits": listed})

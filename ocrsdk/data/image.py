@@ -34,22 +34,53 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         ImageError: The file is missing, empty, cut short, no image, one of several pages, or larger than ``MAX_PIXELS``.
     """
-    data, header = _read_checked(path)
+    return decode_image(_read(path), str(path))
+
+
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """As ``read_image``, from the bytes of an image file; errors call it ``name``."""
+    header = _checked(data, name)
     if header.transparent:
-        return _on_white(path, data)
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ImageError(f"{path}: cannot be decoded; the {header.format} file is damaged, or of a kind that OpenCV does not read")
-    return np.asarray(image, dtype=np.uint8)
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                return _on_white(image)
+        except Exception as error:  # Pillow's readers raise many kinds
+            raise ImageError(f"{name}: cannot be decoded; the file is damaged ({type(error).__name__})") from error
+    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None:
+        raise ImageError(f"{name}: cannot be decoded; the {header.format} file is damaged, or of a kind that OpenCV does not read")
+    return np.asarray(pixels, dtype=np.uint8)
 
 
-def _on_white(path: Path, data: bytes) -> NDArray[np.uint8]:
+def as_image(image: object, name: str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, upright, of the bytes of an image file, a binary file object, an array or a PIL image.
+
+    Args:
+        image: An array is (H, W, 3) RGB or (H, W) grey, uint8; it is not changed.
+        name: What errors call it.
+
+    Raises:
+        ImageError: It is none of these, or cannot be read.
+    """
+    if hasattr(image, "read") and not isinstance(image, Image.Image):
+        image = image.read()
+    if isinstance(image, bytes):
+        return decode_image(image, name)
+    if isinstance(image, Image.Image):
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:
+            return _on_white(upright)
+        return np.array(upright.convert("RGB"), dtype=np.uint8)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"{name}: a {type(image).__name__} is no image; give bytes, a binary file, a uint8 array in RGB or a PIL image")
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
+        raise ImageError(f"{name}: an array of {image.dtype} {image.shape}; expected uint8 of (H, W, 3) in RGB, or (H, W)")
+    return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2))
+
+
+def _on_white(image: Image.Image) -> NDArray[np.uint8]:
     """OpenCV leaves the transparency out: black ink on nothing would be black on black."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            ink = ImageOps.exif_transpose(image).convert("RGBA")
-    except Exception as error:  # Pillow's readers raise many kinds
-        raise ImageError(f"{path}: cannot be decoded; the file is damaged ({type(error).__name__})") from error
+    ink = ImageOps.exif_transpose(image).convert("RGBA")
     page = Image.new("RGBA", ink.size, "white")
     page.alpha_composite(ink)
     return np.array(page.convert("RGB"), dtype=np.uint8)
@@ -62,12 +93,15 @@ class _Header(NamedTuple):
     transparent: bool
 
 
-def _read_checked(path: Path) -> tuple[bytes, _Header]:
-    """The file's bytes, and what its header says."""
+def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _checked(data: bytes, path: str) -> _Header:
+    """What the file's header says."""
     if not data:
         raise ImageError(f"{path}: the file is empty (0 bytes)")
     size, pages, transparent = None, 1, False
@@ -88,7 +122,7 @@ def _read_checked(path: Path) -> tuple[bytes, _Header]:
         raise ImageError(f"{path}: the {kind} file is cut short ({len(data):,} bytes); copy it again")
     if pages > 1:
         raise ImageError(f"{path}: the {kind} file holds {pages} pages; give each a file of its own")
-    return data, _Header(kind, size, transparent)
+    return _Header(kind, size, transparent)
 
 
 def _upright_size(header: Image.Image) -> tuple[int, int] | None:
@@ -133,7 +167,7 @@ def check_image(path: Path, decode: bool = True) -> tuple[int, int]:
         path: The image file.
         decode: Decode the pixels too; else look at the header and the end mark only, if these tell the size.
     """
-    size = None if decode else _read_checked(path)[1].size
+    size = None if decode else _checked(_read(path), str(path)).size
     if size is None:
         height, width = read_image(path).shape[:2]
         return height, width

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from ocrsdk.cache.base import OWN
 from ocrsdk.cache.frame import SCHEMA
+from ocrsdk.cache.make import package_of
+from ocrsdk.settings.sections import MAX_SIDE, SHORT_SIDE
 from ocrsdk.version import __version__
 
-Codec = Literal["none", "lz4", "zstd"]
+if TYPE_CHECKING:
+    from ocrsdk.settings.sections import AugmentSettings, CacheSettings, DataSettings, TargetSettings
 
 PAGE_MULTIPLE = 32
 """Whole pages are padded to a multiple of this many pixels: the network's coarsest stride."""
@@ -27,8 +31,8 @@ class Preparation:
     Scales are those of evaluation, where the shorter side becomes ``short_side`` pixels and the longer one at most ``max_side``.
     """
 
-    short_side: int = 832
-    max_side: int = 2560
+    short_side: int = SHORT_SIDE
+    max_side: int = MAX_SIDE
     headroom: float = 1.0
     """Kept beyond the size at evaluation, for random scales above 1."""
 
@@ -42,37 +46,32 @@ class Preparation:
 
 
 def sample_manifest(
-    policy: str,
-    train: Preparation,
-    val: Preparation,
-    multiple: int,
-    codec: str,
-    maps: dict[str, Any] | None,
-    plugins: dict[str, str],
+    cache: CacheSettings, data: DataSettings, augment: AugmentSettings, targets: TargetSettings
 ) -> dict[str, Any]:
     """Everything that changes the bytes of cached entries, whatever sample they are of.
 
     Args:
-        policy: What is cached.
-        train: Preparation of training pages.
-        val: Preparation of validation pages.
-        multiple: Whole samples are padded to a multiple of this many pixels.
-        codec: Compression of pixels.
-        maps: Parameters and compression of target maps, if these are kept.
-        plugins: Name -> distribution and version of the plug-ins that take part.
+        cache: What is kept, how it is compressed, and by which backend.
+        data: Sizes of pages.
+        augment: Its largest scale, if above 1, asks for larger pages.
+        targets: Decide target maps, where these are kept.
     """
+    val = Preparation(data.short_side, data.max_side)
+    train = Preparation(data.short_side, data.max_side, max(1.0, augment.scale_max))
+    code = {"ocrsdk": __version__, "opencv": opencv_version(), "pillow": metadata.version("pillow"), **package_of(cache.backend)}
     manifest: dict[str, Any] = {
+        "owner": OWN,
         "pixels": {"colour": "rgb8", "exif": "applied", "transparent": "on white", "resize": "area"},
         "train": asdict(train),
         "val": asdict(val),
-        "policy": policy,
-        "encoding": {"schema": SCHEMA, "format": 1, "codec": codec},
-        "code": {"ocrsdk": __version__, "opencv": opencv_version(), "pillow": metadata.version("pillow"), **plugins},
+        "policy": cache.policy,
+        "encoding": {"schema": SCHEMA, "format": 1, "codec": cache.compress},
+        "code": code,
     }
-    if policy in ("sample", "maps"):
-        manifest["val"]["pad_to_multiple"] = multiple
-    if maps is not None:
-        manifest["maps"] = maps
+    if cache.policy in ("sample", "maps"):
+        manifest["val"]["pad_to_multiple"] = PAGE_MULTIPLE
+    if cache.policy == "maps":
+        manifest["maps"] = targets.model_dump() | {"codec": cache.compress_maps}
         manifest["code"] |= {name: metadata.version(name) for name in ("numba", "pyclipper")}
     return manifest
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ocrsdk.cache.keys import EntryKey, fingerprint
 from ocrsdk.cache.encoding import decode_arrays, encode_arrays
+from ocrsdk.cache.keys import EntryKey
 from ocrsdk.data.image import read_image
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import ImageError
+from ocrsdk.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ocrsdk.cache.store import SampleCache
-    from ocrsdk.data.preparation import Codec, Preparation
+    from ocrsdk.data.preparation import Preparation
+    from ocrsdk.settings.sections import Codec, Identity
     from ocrsdk.types import Annotation
 
-Identity = Literal["path", "content"]
 Policy = Literal["image", "sample", "maps"]
 
 
@@ -54,13 +55,8 @@ class Page:
         return cls(arrays["image"], arrays["matrix"], (height, width))
 
     @classmethod
-    def read(cls, path: Path, preparation: Preparation) -> Page:
-        """Decode and prepare an image file.
-
-        Raises:
-            ImageError: The file cannot be read.
-        """
-        image = read_image(path)
+    def prepared(cls, image: NDArray[np.uint8], preparation: Preparation) -> Page:
+        """The page of a decoded image, (H, W, 3) RGB, upright."""
         prepared, matrix = prepare(image, preparation)
         return cls(prepared, matrix, (image.shape[0], image.shape[1]))
 
@@ -95,6 +91,34 @@ class SampleSource:
         self.cache, self.policy, self.identity = cache, policy, identity
         self.codec, self.maps_codec = codec, maps_codec
 
+    def read(self, annotation: Annotation) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB, upright: override it, and ``identity_of``, for images that are no files.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        return read_image(annotation.image)
+
+    def identity_of(self, annotation: Annotation) -> dict[str, Any]:
+        """What tells one state of the image from another, JSON-ready.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        path = _absolute(annotation.image)
+        try:
+            if self.identity == "content":
+                with path.open("rb") as file:
+                    return {"content": hashlib.file_digest(file, "sha256").hexdigest()}
+            status = path.stat()
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+        return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    def read_page(self, annotation: Annotation, preparation: Preparation) -> Page:
+        """The prepared page, from its source."""
+        return Page.prepared(self.read(annotation), preparation)
+
     def page(self, annotation: Annotation, preparation: Preparation) -> Page:
         """The prepared page of ``annotation``.
 
@@ -104,7 +128,7 @@ class SampleSource:
         arrays, _ = self._kept(
             lambda: self.page_key(annotation, preparation),
             self.codec,
-            lambda: Page.read(annotation.image, preparation).arrays(),
+            lambda: self.read_page(annotation, preparation).arrays(),
         )
         return Page.of(arrays)
 
@@ -128,7 +152,7 @@ class SampleSource:
         arrays, key = self._kept(
             lambda: self.sample_key(annotation, preparation, recipe),
             self.codec,
-            lambda: make(Page.read(annotation.image, preparation)),
+            lambda: make(self.read_page(annotation, preparation)),
         )
         return Made(arrays, key.parts["source"] if key is not None else None)
 
@@ -184,17 +208,11 @@ class SampleSource:
         return self._key("maps", annotation, source, {"preparation": asdict(preparation), "recipe": recipe})
 
     def _key(self, kind: str, annotation: Annotation, source: Mapping[str, Any] | None, parts: dict[str, Any]) -> EntryKey:
-        path = Path(os.path.abspath(annotation.image))  # noqa: PTH100 - resolve() asks the disk for every component
-        parts = {"kind": kind, "source": source or self._identity(path), "annotation": annotation.digest, **parts}
+        path = _absolute(annotation.image)
+        parts = {"kind": kind, "source": source or self.identity_of(annotation), "annotation": annotation.digest, **parts}
         made_by = fingerprint({name: parts[name] for name in parts.keys() & {"preparation", "recipe"}})
         return EntryKey(f"{kind} {made_by} {path}", parts)
 
-    def _identity(self, path: Path) -> dict[str, Any]:
-        try:
-            if self.identity == "content":
-                with path.open("rb") as file:
-                    return {"content": hashlib.file_digest(file, "sha256").hexdigest()}
-            status = path.stat()
-        except OSError as error:
-            raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-        return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() asks the disk for every component

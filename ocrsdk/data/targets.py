@@ -14,14 +14,14 @@ square root over the page ends it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numba import njit
 
 from ocrsdk.geometry import polygon_offsetter
+from ocrsdk.settings.sections import TargetSettings
 from ocrsdk.types import TargetMaps
 
 if TYPE_CHECKING:
@@ -29,26 +29,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-Distance = Literal["exact", "db"]
-
-
-@dataclass(frozen=True)
-class TargetSpec:
-    """The parameters that decide the maps."""
-
-    shrink_ratio: float = 0.4
-    thresh_min: float = 0.3
-    thresh_max: float = 0.7
-    min_text_size: float = 8.0
-    """Text whose visible box is thinner than this many pixels is ignored."""
-    distance: Distance = "exact"
-    clamp: bool = False
-    """Move vertices outside the page onto its border, as the original code does. Off: shapes are kept, the page cuts them."""
-
 
 def draw_targets(
-    polygons: Sequence[ArrayLike], ignore: ArrayLike, height: int, width: int, spec: TargetSpec | None = None
-) -> TargetMaps:
+    polygons: Sequence[ArrayLike], ignore: ArrayLike, height: int, width: int, spec: TargetSettings | None = None
+) -> TargetMaps[NDArray[Any]]:
     """Draw the four maps of one page.
 
     Args:
@@ -61,7 +45,7 @@ def draw_targets(
     Returns:
         Maps of shape (height, width): probability map and both masks uint8, threshold map float32.
     """
-    spec = spec or TargetSpec()
+    spec = spec or TargetSettings()
     prob_map = np.zeros((height, width), dtype=np.uint8)
     prob_mask = np.ones((height, width), dtype=np.uint8)
     thresh_mask = np.zeros((height, width), dtype=np.uint8)

@@ -7,13 +7,14 @@ maps ``x`` to ``s * (x + 0.5) - 0.5``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation
+from ocrsdk.settings.sections import MAX_SIDE, SHORT_SIDE, AugmentSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +88,8 @@ def prepare(image: NDArray[np.uint8], preparation: Preparation) -> tuple[NDArray
 class EvalTransform:
     """Resize so that the shorter side is ``short_side`` pixels, then pad right and below to multiples of 32."""
 
-    short_side: int = 832
-    max_side: int = 2560
+    short_side: int = SHORT_SIDE
+    max_side: int = MAX_SIDE
     """The longer side is never made larger than this; the shorter one shrinks with it."""
     multiple: int = PAGE_MULTIPLE
 
@@ -125,20 +126,14 @@ class TrainTransform:
 
     crop: int = 320
     """Side of the square crop in pixels."""
-    scale: tuple[float, float] = (0.42, 0.9)
-    """Range of the random scale, log-uniform, 1 = the size at evaluation."""
-    rotate: float = 3.0
-    """Largest rotation in degrees, both ways."""
-    flip: float = 0.0
-    """Probability of a horizontal flip."""
-    jitter: float = 0.2
-    """Strength of the colour jitter: brightness, contrast and a tint per channel."""
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    """Ranges of everything random; the scale is log-uniform."""
     page: EvalTransform = EvalTransform()
 
     @property
     def preparation(self) -> Preparation:
         """What is done to a page once, before anything random."""
-        return Preparation(self.page.short_side, self.page.max_side, max(1.0, self.scale[1]))
+        return Preparation(self.page.short_side, self.page.max_side, max(1.0, self.augment.scale_max))
 
     def __call__(
         self, image: NDArray[np.uint8], polygons: Sequence[NDArray[np.float32]], rng: np.random.Generator
@@ -151,10 +146,11 @@ class TrainTransform:
             rng: All randomness comes from here.
         """
         height, width = image.shape[:2]
-        low, high = np.log(self.scale)
+        given = self.augment
+        low, high = math.log(given.scale_min), math.log(given.scale_max)
         factor = self.page.scale(height, width) * math.exp(rng.uniform(low, high))
-        matrix = rotation(rng.uniform(-self.rotate, self.rotate)) @ scaling(factor)
-        if rng.random() < self.flip:
+        matrix = rotation(rng.uniform(-given.rotate, given.rotate)) @ scaling(factor)
+        if rng.random() < given.flip:
             matrix = matrix @ horizontal_flip(width)
         matrix = self._place_crop(matrix, height, width, polygons, rng) @ matrix
         return self._jitter(warp(image, matrix, self.crop, self.crop), rng), matrix
@@ -177,10 +173,11 @@ class TrainTransform:
 
     def _jitter(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Brightness, contrast and tint as one table look-up per channel."""
-        if self.jitter == 0:
+        strength = self.augment.jitter
+        if strength == 0:
             return image
-        contrast = math.exp(rng.uniform(-self.jitter, self.jitter) * 2)
-        shift = rng.uniform(-self.jitter, self.jitter) + rng.uniform(-self.jitter, self.jitter, 3) / 4
+        contrast = math.exp(rng.uniform(-strength, strength) * 2)
+        shift = rng.uniform(-strength, strength) + rng.uniform(-strength, strength, 3) / 4
         levels = np.arange(256, dtype=np.float64)[:, None]
         table = (levels - 127.5) * contrast + 127.5 + 255 * shift / 2
         return cv2.LUT(image, table.clip(0, 255).astype(np.uint8)[None])  # type: ignore[return-value]

@@ -39,6 +39,8 @@ class RunInfo:
     """Versions, device, git state, cache version, precision and certificate; JSON-ready."""
     state: dict[str, Any] = field(default_factory=dict)
     """What the logger's ``state`` returned when the checkpoint was written; empty for a new run."""
+    resumed_step: int = 0
+    """Updates made, and skipped, when that checkpoint was written: rows of earlier steps stay."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", without_secrets(self.settings))
@@ -88,19 +90,74 @@ class KnowsImages(Protocol):
         """Whether an earlier process logged pictures under this key at this step."""
 
 
-class LoggerFactory(Plugin, ABC):
-    """Builds the Lightning logger of a run.
+class RowLogger:
+    """Base of loggers that take rows: ``log_metrics`` is all that is left to write.
 
-    Rows reach it through one writer, ``RunLogger``: they come from one process, in the order in
-    which they were logged, with the columns ``AXES``. The step of a row may be lower than that of the row before it: late rows keep
-    their true position. A logger that raises is switched off and the run goes on; ``OcrsdkError`` with one line is best.
-    ``loggers.row_logger.RowLogger`` is a base. It may also be ``KeepsState``, ``KnowsRows``, ``LogsImages`` and ``KnowsImages``.
+    It is no Lightning logger, and needs no Lightning to be imported: ``RunLogger`` is the one that a trainer sees. It may also be
+    ``KeepsState``, ``KnowsRows``, ``LogsImages`` and ``KnowsImages``. All of its methods are called in one thread, after one another.
+
+    Args:
+        name: The run's name.
+        version: What tells runs of one name apart; empty where the run folder does.
+    """
+
+    def __init__(self, name: str, version: str = "") -> None:
+        self.name, self.version = name, version
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Keep one row.
+
+        Args:
+            metrics: Name -> value, the columns ``AXES`` among them.
+            step: The trainer's step; it may be lower than that of the row before: late rows keep their true position.
+
+        Raises:
+            LoggerError: It cannot: the logger is switched off, and the run goes on.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no log_metrics")
+
+    def save(self) -> None:
+        """Called after each row: bring to the disk what is worth it."""
+
+    def finalize(self, status: str) -> None:
+        """The run has ended: close everything.
+
+        Args:
+            status: ``success``, or anything else.
+
+        Raises:
+            LoggerError: Rows were lost.
+        """
+
+
+class LoggerFactory(Plugin, ABC):
+    """Builds the logger of a run.
+
+    Rows reach it through one writer, ``RunLogger``: they come from one process, in the order in which they were logged, with the
+    columns ``AXES``. A logger that raises, or that needs longer than ``logging.patience`` for a row, is switched off and the run goes
+    on; ``LoggerError`` with one line is best. Its rows can be sent later: ``ocrsdk logs sync``.
     """
 
     @abstractmethod
-    def build(self, run: RunInfo) -> Logger | None:
-        """The logger, ready for its first row; None when nothing is to be logged.
+    def build(self, run: RunInfo) -> RowLogger | Logger | None:
+        """The logger, ready for its first row; None when nothing is to be logged. A logger of Lightning's will do as well.
 
         Raises:
             OcrsdkError: It cannot work as asked; the run does not start.
         """
+
+    def send(self, logger: RowLogger | Logger, rows: Sequence[tuple[dict[str, Any], int | None]]) -> int:
+        """Give rows of an earlier run to a logger that ``build`` has made, and close it; returns how many there were.
+
+        Args:
+            logger: Ready for its first row.
+            rows: (metrics, step) each.
+        """
+        status = "failed"
+        try:
+            for metrics, step in rows:
+                logger.log_metrics(metrics, step)
+            status = "success"
+        finally:
+            logger.finalize(status)
+        return len(rows)

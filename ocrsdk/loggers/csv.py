@@ -6,10 +6,8 @@ import csv
 import os
 from typing import TYPE_CHECKING
 
-from lightning_fabric.utilities.rank_zero import rank_zero_only
-
 from ocrsdk.errors import RunFolderError
-from ocrsdk.loggers.row_logger import RowLogger
+from ocrsdk.loggers.base import RowLogger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +47,6 @@ class CsvLogger(RowLogger):
         """Whether it stood in the file when the run was resumed."""
         return row in self._rows
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line."""
         row = {"step": step, **metrics}
@@ -76,6 +73,5 @@ class CsvLogger(RowLogger):
         partial.replace(self.path)
         self._columns = columns
 
-    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Nothing is open."""

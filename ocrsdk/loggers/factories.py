@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from ocrsdk.loggers.base import LoggerFactory, RunInfo
 from ocrsdk.loggers.rows import FILE_NAME
+from ocrsdk.settings import options
 
 if TYPE_CHECKING:
-    from pytorch_lightning.loggers import Logger
+    from ocrsdk.loggers.csv import CsvLogger
+    from ocrsdk.loggers.jsonl import JsonlLogger
+    from ocrsdk.loggers.wandb import WandbLogger
 
 CSV_FILE = "metrics.csv"
 
@@ -21,11 +22,11 @@ class JsonlLoggerFactory(LoggerFactory):
     name = "jsonl"
     summary = f"one JSON object a line in {FILE_NAME} of the run folder (always on, unless the only logger is none)"
 
-    def build(self, run: RunInfo) -> Logger:
+    def build(self, run: RunInfo) -> JsonlLogger:
         """A logger that goes on after the rows of the checkpoint."""
         from ocrsdk.loggers.jsonl import JsonlLogger
 
-        return JsonlLogger(run.folder / FILE_NAME, run.name, run.state.get("rows") if run.resumed else None)
+        return JsonlLogger(run.folder / FILE_NAME, run.name, run.state.get("rows") if run.resumed else None, run.resumed_step)
 
 
 class WandbLoggerFactory(LoggerFactory):
@@ -34,10 +35,8 @@ class WandbLoggerFactory(LoggerFactory):
     name = "wandb"
     summary = "Weights & Biases; offline where there is no key"
 
-    class Options(BaseModel):
-        """Options of ``wandb``; they win over the client's own ``WANDB_*`` variables."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    class Options(options.Options):
+        """Options of ``wandb``; they win over the client's own ``WANDB_*`` variables. The API key is the client's: ``wandb login``."""
 
         mode: Literal["auto", "online", "offline", "disabled"] = "auto"
         """``auto``: ``WANDB_MODE`` if set; else online if there is a key and the server answers, offline otherwise."""
@@ -52,7 +51,7 @@ class WandbLoggerFactory(LoggerFactory):
         tags: tuple[str, ...] = ()
         """Tags."""
 
-    def build(self, run: RunInfo) -> Logger:
+    def build(self, run: RunInfo) -> WandbLogger:
         """Make or resume the W&B run."""
         from ocrsdk.loggers.wandb import start
 
@@ -65,7 +64,7 @@ class CsvLoggerFactory(LoggerFactory):
     name = "csv"
     summary = f"a table in {CSV_FILE} of the run folder"
 
-    def build(self, run: RunInfo) -> Logger:
+    def build(self, run: RunInfo) -> CsvLogger:
         """A logger that goes on in the run's file."""
         from ocrsdk.loggers.csv import CsvLogger
 
@@ -79,5 +78,5 @@ class NullLoggerFactory(LoggerFactory):
     summary = "no log"
 
     def build(self, run: RunInfo) -> None:
-        """None."""
+        """There is no logger to make."""
         return

@@ -8,10 +8,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from lightning_fabric.utilities.rank_zero import rank_zero_only
-
 from ocrsdk.errors import LoggerError, RunFolderError
-from ocrsdk.loggers.row_logger import RowLogger
+from ocrsdk.loggers.base import RowLogger
 from ocrsdk.loggers.rows import jsonable, parse_row
 
 if TYPE_CHECKING:
@@ -31,9 +29,11 @@ class JsonlLogger(RowLogger):
         path: The file; rows are appended to what is there.
         name: The run's name.
         keep: Rows to go on from; later ones are moved to ``metrics.superseded.jsonl``. None keeps all.
+        before: Of the later ones, those of steps below this stay as well: Lightning writes the row of an update after a checkpoint
+            that holds the update already.
     """
 
-    def __init__(self, path: Path, name: str, keep: int | None = None) -> None:
+    def __init__(self, path: Path, name: str, keep: int | None = None, before: int = 0) -> None:
         super().__init__(name)
         self.path = path
         self._pending: list[bytes] = []
@@ -45,7 +45,7 @@ class JsonlLogger(RowLogger):
         try:
             self._repair()
             if keep is not None:
-                self._rewind(keep)
+                self._rewind(keep, before)
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self._size = os.fstat(self._fd).st_size
         except OSError as error:
@@ -61,10 +61,12 @@ class JsonlLogger(RowLogger):
                 file.write(b"\n")
         self.rows = len(content.splitlines())
 
-    def _rewind(self, keep: int) -> None:
+    def _rewind(self, keep: int, before: int) -> None:
         aside = self.path.with_name(SUPERSEDED)
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        while keep < len(lines) and (row := parse_row(lines[keep])) is not None and (row["step"] or 0) < before:
+            keep += 1
         if self.rows > keep:
-            lines = self.path.read_bytes().splitlines(keepends=True)
             with aside.open("ab") as file:
                 file.write(b"".join(lines[keep:]))
                 file.flush()
@@ -87,7 +89,6 @@ class JsonlLogger(RowLogger):
         lines = self.path.read_bytes().splitlines() if self.path.exists() else []
         return next((int(row["row"]) for line in reversed(lines) if (row := parse_row(line)) is not None), 0)
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one row."""
         record: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
@@ -124,7 +125,6 @@ class JsonlLogger(RowLogger):
             os.fsync(self._fd)
         return {"rows": self.rows}
 
-    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Make everything durable and close the file.
 

@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from lightning_fabric.utilities.rank_zero import rank_zero_only
-
 from ocrsdk.errors import LoggerError
-from ocrsdk.loggers.base import AXES, RunInfo
-from ocrsdk.loggers.row_logger import RowLogger
+from ocrsdk.loggers.base import AXES, RowLogger, RunInfo
 from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
@@ -83,7 +80,6 @@ class WandbLogger(RowLogger):
         """Whether an earlier process of this run left the pictures on disk."""
         return (key, step) in self._present.images
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """One row, at its place on the axis ``trainer/step``, whatever has been logged before."""
         row = dict(metrics)
@@ -93,7 +89,6 @@ class WandbLogger(RowLogger):
         self._logged += 1
         self.run.log(row, step=self._step)
 
-    @rank_zero_only
     def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: Any) -> None:
         """Pictures, each with its caption."""
         import wandb
@@ -106,7 +101,6 @@ class WandbLogger(RowLogger):
         """The run's id, so that a resumed run goes on in it."""
         return {"id": self.run.id}
 
-    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Finish the run, then count the rows that are really there.
 

@@ -9,34 +9,43 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ocrsdk.errors import CheckpointError, OcrsdkError
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
+from ocrsdk.models.dbnet import DBNet
 from ocrsdk.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 4
+FORMAT = 5
 _PREFIX = "model."
 
 
-def make_passport(
-    model: DBNetConfig,
+def make_metadata(
+    model: DBNet,
     prepare: dict[str, Any],
     postprocess: dict[str, Any],
     settings: dict[str, Any],
     precision: str,
-    run_id: str = "",
+    **more: Any,
 ) -> dict[str, Any]:
-    """What stands in a checkpoint under ``ocrsdk``: all that inference needs besides weights, and how they came to be."""
+    """What stands in a checkpoint under ``ocrsdk``: all that inference needs besides weights, and how they came to be.
+
+    Args:
+        model: The network.
+        prepare: Arguments of ``EvalTransform``.
+        postprocess: Values of ``PostProcessSettings``.
+        settings: All settings of the run, without secrets.
+        precision: Name of the precision strategy.
+        more: What a resumed run is compared with.
+    """
     return {
         "format": FORMAT,
         "ocrsdk_version": __version__,
-        "model": model.as_dict(),
+        "model": model.architecture,
         "prepare": prepare,
         "postprocess": postprocess,
         "settings": settings,
         "precision": precision,
-        "run_id": run_id,
+        **more,
     }
 
 
@@ -49,7 +58,7 @@ class LoadedCheckpoint:
     prepare: dict[str, Any]
     """Arguments of ``EvalTransform``."""
     postprocess: dict[str, Any]
-    """Arguments of ``PostProcessor``."""
+    """Values of ``PostProcessSettings``."""
     settings: dict[str, Any]
     """The settings of the training run."""
     epoch: int
@@ -78,13 +87,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         beside = [p for p in sorted(path.parent.glob("*.ckpt")) if p != path]
         remedy = f". Beside it: {', '.join(p.name for p in beside)}" if beside else ""
         raise CheckpointError(f"{path}: cannot be loaded ({kind}){remedy}") from error
-    passport = content.get("ocrsdk") if isinstance(content, dict) else None
-    if not isinstance(passport, dict) or not isinstance(content.get("state_dict"), dict):
+    metadata = content.get("ocrsdk") if isinstance(content, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of ocrsdk")
-    if passport.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: checkpoint format {passport.get('format')}, this version reads {FORMAT}; "
-            f"it was written by ocrsdk {passport.get('ocrsdk_version')}"
+            f"{path}: checkpoint format {metadata.get('format')}, this version reads {FORMAT}; "
+            f"it was written by ocrsdk {metadata.get('ocrsdk_version')}"
         )
     return dict(content)
 
@@ -106,17 +115,17 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
         CheckpointError: As ``read_checkpoint``, or the weights do not fit the architecture that the file names.
     """
     content = read_checkpoint(path)
-    passport = content["ocrsdk"]
+    metadata = content["ocrsdk"]
     state = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
     try:
-        model = DBNet(DBNetConfig(**passport["model"]))
+        model = DBNet(**metadata["model"])
         model.load_state_dict(state)
     except (RuntimeError, TypeError, KeyError, OcrsdkError) as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
-        raise CheckpointError(f"{path}: the weights do not fit the model {passport.get('model')}: {first[:200]}") from error
+        raise CheckpointError(f"{path}: the weights do not fit the model {metadata.get('model')}: {first[:200]}") from error
     if bad := [name for name, value in state.items() if not value.isfinite().all()]:
         raise CheckpointError(f"{path}: {len(bad)} weights hold NaN or infinity, first {bad[0]}; nothing can be found with them")
-    prepare, postprocess, settings = (passport.get(key) for key in ("prepare", "postprocess", "settings"))
+    prepare, postprocess, settings = (metadata.get(key) for key in ("prepare", "postprocess", "settings"))
     if not (isinstance(prepare, dict) and isinstance(postprocess, dict) and isinstance(settings, dict)):
         raise CheckpointError(f"{path}: holds no preparation, post-processing or settings; it has been changed by hand")
     return LoadedCheckpoint(

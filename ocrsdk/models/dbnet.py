@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +11,11 @@ from ocrsdk.errors import CheckpointError, SettingsError, nearest
 from ocrsdk.models.mobilenet import MobileNet
 from ocrsdk.models.neck import FPN, DBHead, ShuffleHead
 from ocrsdk.models.resnet import ResNet, resnet18, resnet50
+from ocrsdk.settings.sections import Architecture, Backbone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-MODELS = ("dbnet", "dbnet++")
-
 
 class _Parts(NamedTuple):
     backbone: Callable[[], MobileNet | ResNet]
@@ -31,7 +28,7 @@ class _Parts(NamedTuple):
     """Whether a CPU without AVX512 is faster with planar (NCHW) than with interleaved (NHWC, "channels last") activations."""
 
 
-BACKBONES = {
+BACKBONES: dict[Backbone, _Parts] = {
     "mobilenet": _Parts(MobileNet, 32, 48, ShuffleHead, False),
     "resnet18": _Parts(resnet18, 256, 256, DBHead, True),
     "resnet50": _Parts(resnet50, 256, 256, DBHead, True),
@@ -53,56 +50,46 @@ class DBNetOutput(NamedTuple):
     """(B, 1, H, W) while training or if asked for, else None: inference needs only the probability map."""
 
 
-@dataclass(frozen=True)
-class DBNetConfig:
-    """What decides the architecture; stored in every checkpoint."""
-
-    name: str = "dbnet"
-    """``dbnet``, or ``dbnet++`` with adaptive scale fusion."""
-    backbone: str = "mobilenet"
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
-
-
 class DBNet(nn.Module):
     """Backbone, feature pyramid, probability and threshold heads.
 
     Args:
-        config: The architecture.
+        backbone: ``mobilenet`` (small, for CPUs), ``resnet18`` or ``resnet50``.
+        name: ``dbnet``, or ``dbnet++`` with adaptive scale fusion.
 
     Raises:
-        SettingsError: The model or the backbone is unknown.
+        SettingsError: There is no such backbone or network.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: DBNetConfig | None = None) -> None:
+    def __init__(self, backbone: Backbone = "mobilenet", name: Architecture = "dbnet") -> None:
         super().__init__()
-        self.config = config or DBNetConfig()
-        for kind, name, known in (("model", self.config.name, MODELS), ("backbone", self.config.backbone, BACKBONES)):
-            if name not in known:
-                raise SettingsError(f"no {kind} named {name!r}. There are: {', '.join(known)}.{nearest(name, known)}")
-        parts = BACKBONES[self.config.backbone]
+        for parameter, value, known in (("backbone", backbone, tuple(BACKBONES)), ("name", name, get_args(Architecture))):
+            if value not in known:
+                raise SettingsError(f"DBNet({parameter}={value!r}): there are {', '.join(known)}.{nearest(str(value), known)}")
+        self.architecture = {"name": str(name), "backbone": str(backbone)}
+        """Arguments of the constructor; stored in every checkpoint."""
+        parts = BACKBONES[backbone]
         self.backbone = parts.backbone()
-        self.neck = FPN(self.backbone.channels, parts.lateral, parts.fused, self.config.name == "dbnet++")
+        self._planar_before_avx512 = parts.planar_before_avx512
+        self.neck = FPN(self.backbone.channels, parts.lateral, parts.fused, name == "dbnet++")
         self.head = parts.head(parts.fused)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.apply(_initialise)
         self.head.initialise()
-        self.lay_out("cpu")
+        self.to_memory_format("cpu")
 
-    def lay_out(self, device: str) -> DBNet:
+    def to_memory_format(self, device: str) -> DBNet:
         """Bring weights into the memory format in which ``device`` (``cpu``, ``cuda``, ...) is fast.
 
         That is channels last, but for ResNets on a CPU without AVX512: with AVX2, oneDNN takes twice as long for the weight
         gradient of a 3x3 convolution from 256 to 64 channels. With AVX512, channels last is a tenth to a fifth faster.
         """
         old_cpu = device == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
-        planar = old_cpu and BACKBONES[self.config.backbone].planar_before_avx512
+        planar = old_cpu and self._planar_before_avx512
         self._format = torch.contiguous_format if planar else torch.channels_last
         return self.to(memory_format=self._format)  # type: ignore[call-overload,no-any-return]
 
@@ -139,7 +126,7 @@ class DBNet(nn.Module):
         if missing or unexpected or shapes:
             differences = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
             listed = "; ".join(f"{kind}: {_some(keys)}" for kind, keys in differences.items() if keys)
-            raise CheckpointError(f"{path}: not the weights of {self.config.backbone!r}. Keys {listed}")
+            raise CheckpointError(f"{path}: not the weights of {self.architecture['backbone']!r}. Keys {listed}")
         self.backbone.load_state_dict(state, strict=False)
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ocrsdk.settings.sections import LossSettings
+
 if TYPE_CHECKING:
     from ocrsdk.types import TargetMaps
 
@@ -25,32 +27,22 @@ class DBLossParts(NamedTuple):
     dice: Tensor
 
 
+_EPS = 1e-6
+"""Added to denominators, as in the original code."""
+
+
 class DBLoss(nn.Module):
-    """Balanced BCE + masked L1 + dice.
+    """Balanced BCE + masked L1 + dice; hard negatives are chosen over the whole batch.
 
     Args:
-        bce_weight: Weight of the probability map's loss.
-        l1_weight: Weight of the threshold map's loss.
-        dice_weight: Weight of the binary map's loss.
-        k: Steepness of the differentiable step.
-        negative_ratio: Hard negatives kept for each positive pixel, over the whole batch.
-        eps: Added to denominators.
+        settings: Weights and constants; the paper's if None.
     """
 
-    def __init__(
-        self,
-        bce_weight: float = 5.0,
-        l1_weight: float = 10.0,
-        dice_weight: float = 1.0,
-        k: float = 50.0,
-        negative_ratio: float = 3.0,
-        eps: float = 1e-6,
-    ) -> None:
+    def __init__(self, settings: LossSettings | None = None) -> None:
         super().__init__()
-        self.bce_weight, self.l1_weight, self.dice_weight = bce_weight, l1_weight, dice_weight
-        self.k, self.negative_ratio, self.eps = k, negative_ratio, eps
+        self.settings = settings or LossSettings()
 
-    def forward(self, prob_logits: Tensor, thresh_logits: Tensor, targets: TargetMaps) -> DBLossParts:
+    def forward(self, prob_logits: Tensor, thresh_logits: Tensor, targets: TargetMaps[Tensor]) -> DBLossParts:
         """Losses of a batch.
 
         Args:
@@ -59,6 +51,7 @@ class DBLoss(nn.Module):
             thresh_logits: (B, 1, H, W) logits of the threshold map.
             targets: The maps, (B, 1, H, W) each.
         """
+        given = self.settings
         with torch.autocast(prob_logits.device.type, enabled=False):
             dtype = torch.promote_types(prob_logits.dtype, torch.float32)
             prob_logits, thresh_logits = prob_logits.to(dtype), thresh_logits.to(dtype)
@@ -67,25 +60,26 @@ class DBLoss(nn.Module):
             prob, thresh = prob_logits.sigmoid(), thresh_logits.sigmoid()
             bce = self._balanced_bce(prob_logits, truth, positive, mask - positive)
             l1 = self._masked_l1(thresh, targets.thresh_map.to(dtype), targets.thresh_mask.to(dtype))
-            dice = self._dice((self.k * (prob - thresh)).sigmoid(), positive, mask)
-            total = self.bce_weight * bce + self.l1_weight * l1 + self.dice_weight * dice
+            dice = self._dice((given.k * (prob - thresh)).sigmoid(), positive, mask)
+            total = given.bce_weight * bce + given.l1_weight * l1 + given.dice_weight * dice
         return DBLossParts(total, bce.detach(), l1.detach(), dice.detach())
 
     def _balanced_bce(self, logits: Tensor, truth: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         n_positive, n_negative = int(positive.sum(dtype=torch.int64)), int(negative.sum(dtype=torch.int64))
-        kept = min(n_negative, int(n_positive * self.negative_ratio))
+        kept = min(n_negative, int(n_positive * self.settings.negative_ratio))
         # the loss of a negative rises with its logit, so the hardest are those with the largest logits
         weight = positive + (_largest(logits.detach(), negative, kept) if kept < n_negative else negative)
         total = functional.binary_cross_entropy_with_logits(logits, truth, weight, reduction="sum")
-        return total / (n_positive + kept + self.eps)
+        return total / (n_positive + kept + _EPS)
 
     @staticmethod
     def _masked_l1(thresh: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         return ((thresh - target).abs() * mask).sum() / mask.sum().clamp(min=1)
 
-    def _dice(self, binary: Tensor, positive: Tensor, mask: Tensor) -> Tensor:
+    @staticmethod
+    def _dice(binary: Tensor, positive: Tensor, mask: Tensor) -> Tensor:
         overlap = (binary * positive).sum()
-        return 1 - 2 * overlap / ((binary * mask).sum() + positive.sum() + self.eps)
+        return 1 - 2 * overlap / ((binary * mask).sum() + positive.sum() + _EPS)
 
 
 def _largest(values: Tensor, among: Tensor, k: int) -> Tensor:

@@ -7,41 +7,32 @@ integers that the original's polygon clipper makes; polygons grow with Clipper.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numba import njit
 
 from ocrsdk.geometry import apply_matrix
+from ocrsdk.settings.sections import PostProcessSettings
 from ocrsdk.types import Detection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Shape = Literal["quad", "polygon"]
-
 _CLIPPER_SCALE = 64
 """Polygons are offset in 1/64 pixel."""
 
 
-@dataclass(frozen=True)
 class PostProcessor:
-    """Turns probability maps into detections."""
+    """Turns probability maps into detections.
 
-    threshold: float = 0.4
-    """A pixel is text above this probability."""
-    box_threshold: float = 0.55
-    """Regions with a lower mean probability are dropped."""
-    unclip_ratio: float = 1.45
-    """How far regions are grown back; the counterpart of the targets' shrink."""
-    min_side: float = 3.0
-    """Regions thinner than this many pixels of the map are dropped; after growing, 2 pixels more."""
-    max_candidates: int = 1000
-    """At most this many contours are looked at."""
-    shape: Shape = "quad"
-    """``quad``: four corners. ``polygon``: the outline, for curved text."""
+    Args:
+        settings: Thresholds and shape; the settings' defaults if None.
+    """
+
+    def __init__(self, settings: PostProcessSettings | None = None) -> None:
+        self.settings = settings or PostProcessSettings()
 
     def __call__(
         self,
@@ -57,10 +48,10 @@ class PostProcessor:
             size: (height, width) of the original, to which points are clamped; the map's by default.
         """
         prob_map = np.ascontiguousarray(prob_map, dtype=np.float32)
-        binary = (prob_map > self.threshold).view(np.uint8)
+        binary = (prob_map > self.settings.threshold).view(np.uint8)
         contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-        contours = contours[: self.max_candidates]
-        find = self._quads if self.shape == "quad" else self._polygons
+        contours = contours[: self.settings.max_candidates]
+        find = self._quads if self.settings.shape == "quad" else self._polygons
         polygons, scores = find(prob_map, contours)
         if len(polygons) == 0:
             return []
@@ -78,11 +69,11 @@ class PostProcessor:
         found = [cv2.minAreaRect(contour) for contour in contours if len(contour) >= 3]
         rectangles = np.array([(*centre, *sides, angle) for centre, sides, angle in found], dtype=np.float64).reshape(-1, 5)
         sides = rectangles[:, 2:4]
-        thin, grow = sides.min(axis=1), sides.prod(axis=1) * self.unclip_ratio / np.maximum(sides.sum(axis=1), 1e-9)  # grow = 2 D
-        thick = (thin >= self.min_side) & (thin + grow >= self.min_side + 2)
+        thin, grow = sides.min(axis=1), sides.prod(axis=1) * self.settings.unclip_ratio / np.maximum(sides.sum(axis=1), 1e-9)  # grow = 2 D
+        thick = (thin >= self.settings.min_side) & (thin + grow >= self.settings.min_side + 2)
         rectangles, grow = rectangles[thick], grow[thick]
         scores = _mean_inside_quads(prob_map, _corners(rectangles).astype(np.float32).astype(np.int64))
-        kept = scores >= self.box_threshold
+        kept = scores >= self.settings.box_threshold
         rectangles, grow = rectangles[kept], grow[kept]
         rectangles[:, 2:4] += grow[:, None]
         return _corners(rectangles), scores[kept].tolist()
@@ -96,16 +87,16 @@ class PostProcessor:
             if len(outline) < 4:
                 continue
             score = _mean_inside(prob_map, outline)
-            if score < self.box_threshold:
+            if score < self.settings.box_threshold:
                 continue
-            distance = cv2.contourArea(outline) * self.unclip_ratio / cv2.arcLength(outline, True)
+            distance = cv2.contourArea(outline) * self.settings.unclip_ratio / cv2.arcLength(outline, True)
             offset = pyclipper.PyclipperOffset(arc_tolerance=0.25 * _CLIPPER_SCALE)
             offset.AddPath((outline * _CLIPPER_SCALE).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
             pieces = offset.Execute(distance * _CLIPPER_SCALE)
             if len(pieces) != 1:  # a nearly closed ring grows into an outline and a hole
                 continue
             polygon = np.array(pieces[0], dtype=np.float64) / _CLIPPER_SCALE
-            if min(cv2.minAreaRect(polygon.astype(np.float32))[1]) >= self.min_side + 2:
+            if min(cv2.minAreaRect(polygon.astype(np.float32))[1]) >= self.settings.min_side + 2:
                 polygons.append(polygon)
                 scores.append(score)
         return polygons, scores

@@ -1,10 +1,12 @@
-"""What the three kinds of plug-in classes share: a name, a summary, checked options."""
+"""What the kinds of plug-in classes share: a name, a summary, checked options."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ocrsdk.errors import SettingsError, nearest
+from ocrsdk.settings.options import build, secret_names
+from ocrsdk.settings.sources import variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 class Plugin:
     """Base of cache backends, precision strategies and loggers.
 
-    A subclass sets ``name`` and ``summary``. If it takes options, it nests a pydantic model named ``Options``; the validated
-    model is then ``self.options``.
+    A subclass sets ``name`` and ``summary``. If it takes options, it nests a class ``Options(ocrsdk.Options)``; the validated
+    object is then ``self.options``.
     """
 
     name: ClassVar[str]
@@ -37,7 +39,7 @@ class Plugin:
             where: The settings key that holds them, for the error.
 
         Raises:
-            SettingsError: An option is unknown or has a wrong value.
+            SettingsError: An option is unknown, missing or has a wrong value.
         """
         known = list(cls.Options.model_fields) if cls.Options else []
         for key in given:
@@ -49,8 +51,13 @@ class Plugin:
         from pydantic import ValidationError
 
         try:
-            return cls.Options.model_validate(dict(given))
+            return build(cls.Options, given)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise SettingsError(f"{where}.{key}: {first['msg']} (found {first['input']!r})") from None
+            secret = key in secret_names(cls.Options)
+            if first["type"] == "missing":
+                remedy = f"it is a secret, which is kept nowhere: set {variable_of(f'{where}.{key}')}" if secret else "it is required"
+                raise SettingsError(f"{where}.{key} of {cls.name!r} is not given; {remedy}") from None
+            found = "" if secret else f" (found {first['input']!r})"
+            raise SettingsError(f"{where}.{key}: {first['msg']}{found}") from None

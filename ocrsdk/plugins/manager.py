@@ -7,6 +7,7 @@ raising hook aborts the call for all. So entry points are loaded one by one, and
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import time
@@ -14,21 +15,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import FunctionType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 
 import pluggy
 
-from ocrsdk.plugins import hookspecs
 from ocrsdk.errors import OcrsdkError, PluginError, nearest
+from ocrsdk.plugins import hookspecs
 from ocrsdk.version import api_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
-    from ocrsdk.cache.base import CacheBackend
-    from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.plugins.base import Plugin
-    from ocrsdk.precision.base import PrecisionStrategy
 
 Kind = Literal["cache backend", "precision strategy", "logger"]
 State = Literal["ok", "failed", "disabled"]
@@ -38,6 +36,16 @@ HOOKS: dict[Kind, str] = {
     "precision strategy": "ocrsdk_register_precision_strategies",
     "logger": "ocrsdk_register_loggers",
 }
+BASES: dict[Kind, str] = {
+    "cache backend": "ocrsdk.cache.base:CacheBackend",
+    "precision strategy": "ocrsdk.precision.base:PrecisionStrategy",
+    "logger": "ocrsdk.loggers.base:LoggerFactory",
+}
+"""Base classes by name: what is loaded for one kind is not loaded for another."""
+BUILTIN = "ocrsdk.plugins.builtin"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -82,7 +90,7 @@ class Plugins:
     def _load(self, point: EntryPoint, disabled: frozenset[str]) -> None:
         distribution, release = _distribution(point)
         record = PluginRecord(point.name, distribution, release)
-        is_builtin = point.value == "ocrsdk.plugins.builtin"
+        is_builtin = point.value == BUILTIN
         twin = self._registered.get(point.name)
         self.records.append(record)
         if {point.name, distribution} & disabled or ("*" in disabled and not is_builtin):
@@ -131,7 +139,7 @@ class Plugins:
                 start = time.perf_counter()
                 try:
                     with contextlib.redirect_stdout(sys.stderr):
-                        classes = list(_checked(call(impl), kind))
+                        classes = list(_checked(run_hook(impl), kind))
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 - as above
@@ -166,6 +174,24 @@ class Plugins:
             f"no {kind} named {name!r}. Installed: {installed}.{nearest(name, found)}{broken} See: ocrsdk plugins list"
         )
 
+    def make(self, kind: Kind, name: str, options: Mapping[str, Any], where: str, *arguments: Any) -> Plugin:
+        """An instance of the plug-in called ``name``.
+
+        Args:
+            kind: What it is.
+            name: What users type.
+            options: Its options, unchecked.
+            where: The settings key that holds them, for errors.
+            arguments: What its constructor takes before the options.
+
+        Raises:
+            PluginError: There is none, or it failed.
+            SettingsError: An option is unknown or wrong.
+        """
+        cls = self.look_up(kind, name)
+        make: Callable[..., Plugin] = cls
+        return call(make, *arguments, cls.check_options(options, where))
+
     def distribution(self, kind: Kind, name: str) -> str:
         """``ocrsdk-lmdb 0.2``: the package that registered ``name``."""
         for record in self.records:
@@ -182,8 +208,8 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
         return "unknown", ""
 
 
-def call(impl: pluggy.HookImpl, **arguments: object) -> object:
-    """Call one implementation with those of ``arguments`` that it asks for: an older plug-in does not know newer ones."""
+def run_hook(impl: pluggy.HookImpl, **arguments: object) -> object:
+    """Call one hook implementation with those of ``arguments`` that it asks for: an older plug-in does not know newer ones."""
     return impl.function(*(arguments[name] for name in impl.argnames))
 
 
@@ -202,22 +228,31 @@ def _own_functions() -> dict[str, object]:
     return found
 
 
-@contextlib.contextmanager
-def blamed(kind: Kind, name: str) -> Iterator[None]:
-    """What a plug-in raises inside becomes an error that names it and its package; errors of ours pass.
+def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a plug-in: its class, to make an instance, or a method of one. This is the one seam between ocrsdk and plug-ins.
+
+    What it raises becomes an error that names it and its package; errors of ours pass.
 
     Raises:
         PluginError: The plug-in failed.
     """
     try:
-        yield
+        return function(*args, **kwargs)
     except (OcrsdkError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:
-        package = installed().distribution(kind, name)
+        owner = getattr(function, "__self__", function)
+        cls = cast("type[Plugin]", owner if isinstance(owner, type) else type(owner))
+        kind = kind_of(cls)
         raise PluginError(
-            f"the {kind} {name!r} of {package} failed: {_reason(error)}. Report it to its authors; to do without it choose another"
+            f"the {kind} {cls.name!r} of {installed().distribution(kind, cls.name)} failed: {_reason(error)}. "
+            "Report it to its authors; to do without it choose another"
         ) from error
+
+
+def kind_of(cls: type[Plugin]) -> Kind:
+    """The kind that a class is of."""
+    return next(kind for kind in BASES if issubclass(cls, _base(kind)))
 
 
 def _reason(error: BaseException) -> str:
@@ -244,17 +279,8 @@ def _checked(result: object, kind: Kind) -> Iterable[type[Plugin]]:
 
 
 def _base(kind: Kind) -> type[Plugin]:
-    if kind == "cache backend":
-        from ocrsdk.cache.base import CacheBackend
-
-        return CacheBackend
-    if kind == "precision strategy":
-        from ocrsdk.precision.base import PrecisionStrategy
-
-        return PrecisionStrategy
-    from ocrsdk.loggers.base import LoggerFactory
-
-    return LoggerFactory
+    module, _, name = BASES[kind].partition(":")
+    return cast("type[Plugin]", getattr(importlib.import_module(module), name))
 
 
 @cache
@@ -262,32 +288,5 @@ def installed() -> Plugins:
     """The plug-ins of this environment, loaded on the first call, the built-ins first."""
     off = "*" if os.environ.get("OCRSDK_PLUGINS", "on").lower() in ("off", "0", "false", "no") else ""
     names = [*os.environ.get("OCRSDK_DISABLED_PLUGINS", "").split(","), off]
-    points = sorted(entry_points(group=hookspecs.GROUP), key=lambda p: p.value != "ocrsdk.plugins.builtin")
+    points = sorted(entry_points(group=hookspecs.GROUP), key=lambda p: p.value != BUILTIN)
     return Plugins(points, frozenset(name.strip() for name in names if name.strip()))
-
-
-def cache_backend(name: str) -> type[CacheBackend]:
-    """The cache backend called ``name``."""
-    return cast("type[CacheBackend]", installed().look_up("cache backend", name))
-
-
-_LIGHTNINGS_NAMES = {
-    "32-true": "fp32",
-    "bf16-mixed": "bf16",
-    "16-mixed": "fp16-safe, which is fp16 on a CPU as well; Lightning would train in bf16 there, and for that there is bf16",
-}
-
-
-def precision_strategy(name: str) -> type[PrecisionStrategy]:
-    """The precision strategy called ``name``."""
-    try:
-        return cast("type[PrecisionStrategy]", installed().look_up("precision strategy", name))
-    except PluginError as error:
-        if name not in _LIGHTNINGS_NAMES:
-            raise
-        raise PluginError(f"{error} What Lightning calls {name} is called {_LIGHTNINGS_NAMES[name]}") from None
-
-
-def logger(name: str) -> type[LoggerFactory]:
-    """The logger called ``name``."""
-    return cast("type[LoggerFactory]", installed().look_up("logger", name))

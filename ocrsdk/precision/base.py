@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class SkipsUpdates(Protocol):
-    """A Lightning precision plug-in that leaves out an update whose gradients are not finite.
+    """A Lightning precision plug-in that skips an update whose gradients are not finite.
 
     Training then restores running statistics, and neither the step count nor the learning-rate schedule moves on.
     """
 
     last_skipped: bool
-    """Whether the last update was left out."""
+    """Whether the last update was skipped."""
     max_skips: int
     """After so many in a row the run stops."""
 
@@ -51,10 +51,13 @@ class PrecisionStrategy(Plugin, ABC):
     """True for a format that others are compared with; all others are "not validated" until a check has passed."""
     accumulate: ClassVar[int] = 1
     """Batches summed up in an update, unless ``trainer.accumulate`` is set."""
+    deviation: ClassVar[float] = 0.0
+    """What it declares: how far losses and gradients of one step may lie from fp32, relative to their size. Zero says that they are the
+    same numbers, bit for bit; the conformance suite measures it."""
 
     @property
     def tf32(self) -> bool:
-        """Whether a GPU may round the factors of fp32 products to TF32: only where a strategy says so."""
+        """Whether a GPU may use TF32 where numbers are fp32: only where a strategy says so."""
         return False
 
     @abstractmethod

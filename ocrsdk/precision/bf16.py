@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from ocrsdk.errors import PluginError
 from ocrsdk.precision.base import PrecisionStrategy
+from ocrsdk.settings import options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,17 +16,20 @@ CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 """As Linux names the instructions of x86 and ARM that multiply bf16."""
 
 
+class EmulatedError(PluginError):
+    """The hardware has no bf16 arithmetic: it would be emulated, right but slow. ``force`` trains all the same."""
+
+
 class BF16(PrecisionStrategy):
     """Activations and their gradients in bfloat16, which has the range of fp32 and 8 bits of mantissa; the rest in fp32."""
 
     name = "bf16"
     summary = "bfloat16 where hardware multiplies it (about twice as fast on CPUs with AVX512_BF16 or AMX)"
     guards = "a loss or gradient that is NaN or infinite stops the run before the weights change"
+    deviation = 0.1
 
-    class Options(BaseModel):
+    class Options(options.Options):
         """Options of ``bf16``."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         force: bool = False
         """Train even where bf16 is only emulated: right, and slower than fp32."""
@@ -40,7 +42,7 @@ class BF16(PrecisionStrategy):
             return
         reason = emulated(device)
         if reason:
-            raise PluginError(
+            raise EmulatedError(
                 f"bf16 would only be emulated here, slower than fp32: {reason}. Use: --precision fp32 (or force it: "
                 "--set precision.options.force=true)"
             )

@@ -6,20 +6,20 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ocrsdk.cache.keys import differences, fingerprint
-from ocrsdk.errors import DataError, OcrsdkError
+from ocrsdk.errors import OcrsdkError
+from ocrsdk.fingerprint import differences, fingerprint
 from ocrsdk.logs import get_logger
+from ocrsdk.plugins.manager import installed
 from ocrsdk.precision.equivalence import MOST_MARGIN, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from ocrsdk.types import Annotation
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -33,12 +33,9 @@ class Binding:
     strategy: str
     options: dict[str, Any]
     """All of the strategy's options, JSON-ready."""
-    model: dict[str, str]
-    """Name and backbone."""
-    loss: dict[str, float]
-    """Weights and constants of the loss, which decide how large numbers become."""
-    data: str
-    """See ``data_fingerprint``."""
+    subject: dict[str, Any]
+    """What is trained on what, JSON-ready. For a detector: ``model`` (name and backbone), ``loss`` (weights and constants, which decide
+    how large numbers become) and ``data`` (``data.folder.data_fingerprint``)."""
     device: str
     versions: dict[str, str]
     """Distribution -> version, of everything that computes."""
@@ -63,7 +60,8 @@ class Certificate:
     """90 % confidence interval of ``difference``."""
     margin: float
     seeds: int
-    epochs: int
+    epochs: int | None
+    """Of each run, if it is known."""
     speedup: float
     """Images a second, candidate over baseline."""
     memory_ratio: float
@@ -77,7 +75,7 @@ class Certificate:
             raise ValueError(f"no interval and margin of a check: {self.low} to {self.high}, {self.margin}")
         if not passes(self.low, self.high, self.margin):
             raise ValueError(f"the check was not passed: {self.low} to {self.high} points, with a margin of {self.margin}")
-        if self.seeds < 2 or self.epochs < 1 or self.speedup <= 0 or self.memory_ratio < 0:
+        if self.seeds < 2 or (self.epochs is not None and self.epochs < 1) or self.speedup <= 0 or self.memory_ratio < 0:
             raise ValueError("seeds, epochs, speedup or memory_ratio are those of no check")
 
     @property
@@ -88,22 +86,15 @@ class Certificate:
     def summary(self) -> str:
         """One line for people."""
         return (
-            f"hmean {self.difference:+.2f} points against {self.baseline} (90 % interval {self.low:+.2f} to {self.high:+.2f}, "
-            f"margin {self.margin:g}, {self.seeds} seeds x {self.epochs} epochs, {self.created[:10]})"
+            f"{self.difference:+.2f} points against {self.baseline} (90 % interval {self.low:+.2f} to {self.high:+.2f}, "
+            f"margin {self.margin:g}, {self.seeds} seeds{f' x {self.epochs} epochs' if self.epochs else ''}, {self.created[:10]})"
         )
 
 
-def data_fingerprint(*splits: Iterable[Annotation]) -> str:
-    """16 hex digits that change with any label, and with an image's name or size; the folder itself may move.
-
-    Raises:
-        DataError: An image is gone.
-    """
-    try:
-        listed = [sorted(f"{a.image.name} {a.image.stat().st_size} {a.digest}" for a in split) for split in splits]
-    except OSError as error:
-        raise DataError(f"{error.filename}: was there a moment ago and cannot be read now ({error.strerror})") from error
-    return fingerprint({"splits": listed})
+def versions_of(strategy: str) -> dict[str, str]:
+    """Distribution -> version, of everything that computes under ``strategy``."""
+    package, _, release = installed().distribution("precision strategy", strategy).partition(" ")
+    return {**{name: version(name) for name in ("ocrsdk", "torch", "pytorch-lightning")}, package: release}
 
 
 def save(folder: Path, certificate: Certificate) -> Path:

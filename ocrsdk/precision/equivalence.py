@@ -14,8 +14,6 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 
 MOST_MARGIN = 10.0
 """No check with a larger margin, in points, says anything."""
-LEAST_HMEAN = 10.0
-"""A baseline below this many points has learned nothing that a comparison could show."""
 SAME = 1e-6
 """Points. Scores that are closer differ by rounding; differences that are all zero pass, as nothing differs."""
 
@@ -38,23 +36,26 @@ def passes(low: float, high: float, margin: float) -> bool:
     return low > -margin and (high < margin or low > 0)
 
 
-def equivalence(baseline: Sequence[float], candidate: Sequence[float], margin: float) -> Equivalence:
+def equivalence(
+    baseline: Sequence[float], candidate: Sequence[float], margin: float, least_score: float = 0.0
+) -> Equivalence:
     """Compare paired scores.
 
     ``pass`` when the whole interval lies between -margin and +margin, or the candidate is better beyond doubt; ``fail`` when the
     whole interval lies below -margin; else ``inconclusive``.
 
     Args:
-        baseline: Hmean in points (hundredths), one for each seed.
+        baseline: Scores, one for each seed.
         candidate: The same seeds.
-        margin: Points that do not matter.
+        margin: A difference that does not matter.
+        least_score: A baseline below it has learned nothing that a comparison could show.
     """
     pairs = list(zip(baseline, candidate, strict=True))
     differences = [b - a for a, b in pairs]
     mean = statistics.fmean(differences)
     low, high = _interval(differences, mean)
-    if statistics.fmean(baseline) < LEAST_HMEAN:
-        reason = f"the baseline learned too little to compare with (hmean {statistics.fmean(baseline):.1f}); give more epochs"
+    if statistics.fmean(baseline) < least_score:
+        reason = f"the baseline learned too little to compare with (score {statistics.fmean(baseline):.1f}); give more epochs"
         return Equivalence("inconclusive", reason, mean, low, high)
     where = f"the 90 % interval of the difference is {low:+.2f} to {high:+.2f} points"
     if len(pairs) < 2:

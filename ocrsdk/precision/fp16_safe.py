@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ocrsdk.errors import PluginError
 from ocrsdk.logs import get_logger
 from ocrsdk.precision.base import PrecisionStrategy
+from ocrsdk.settings import options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,20 +23,19 @@ class FP16Safe(PrecisionStrategy):
 
     name = "fp16-safe"
     summary = "half precision with a dynamic loss scale; losses in single precision"
-    guards = "an update with NaN or infinite gradients is left out, counted and logged; too many in a row stop the run"
+    guards = "an update with NaN or infinite gradients is skipped, counted and logged; too many in a row stop the run"
     accumulate = 2
+    deviation = 0.02
 
-    class Options(BaseModel):
+    class Options(options.Options):
         """Options of ``fp16-safe``."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         init_scale: Annotated[float, Field(ge=1, le=65536)] = 2.0**12
         """First loss scale. 65536, the default elsewhere, overflows with DB's loss."""
         growth_interval: Annotated[int, Field(ge=1)] = 2000
         """Updates without overflow after which the scale is doubled."""
         max_skips: Annotated[int, Field(ge=1)] = 10
-        """So many updates left out in a row stop the run."""
+        """So many skipped updates in a row stop the run."""
         fp32_modules: tuple[str, ...] = ()
         """Name patterns of modules that stay in single precision; ``ocrsdk precision probe`` finds those that need it."""
 
@@ -52,8 +52,8 @@ class FP16Safe(PrecisionStrategy):
         """A plug-in, never the string ``16-mixed``."""
         from ocrsdk.precision.scaled import ScaledHalf
 
-        options = self.options
-        return {"plugins": [ScaledHalf(device, options.init_scale, options.growth_interval, options.max_skips)]}
+        given = self.options
+        return {"plugins": [ScaledHalf(device, given.init_scale, given.growth_interval, given.max_skips)]}
 
     def prepare(self, model: nn.Module) -> None:
         """Pin ``fp32_modules``."""

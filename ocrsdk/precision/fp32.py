@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from ocrsdk.precision.base import PrecisionStrategy
+from ocrsdk.settings import options
 
 
 class FP32(PrecisionStrategy):
@@ -17,10 +16,8 @@ class FP32(PrecisionStrategy):
     guards = "a loss or gradient that is NaN or infinite stops the run before the weights change"
     reference = True
 
-    class Options(BaseModel):
+    class Options(options.Options):
         """Options of ``fp32``."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         tf32: bool = False
         """On GPUs from Ampere on, round the factors of convolutions and matrix products to 10 bits: faster. Checks, which need a

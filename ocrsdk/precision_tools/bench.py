@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ocrsdk.errors import OcrsdkError, TrainingError
 from ocrsdk.logs import configure
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.settings.sections import Backbone
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,11 @@ def serve(cell: Cell) -> Iterator[Any]:
 
     The update is plain SGD for all: number formats are compared, not what a strategy's own plug-in does in its update.
     """
-    from ocrsdk.runs.precision import precision_strategy
-    from ocrsdk.training.device import fp32_products
+    from ocrsdk.precision.device import tf32_allowed
+    from ocrsdk.precision.make import make_strategy
 
-    strategy = precision_strategy(cell.strategy, cell.options or {}, cell.device)
-    with fp32_products(strategy.tf32):
+    strategy = make_strategy(cell.strategy, cell.options or {}, cell.device)
+    with tf32_allowed(strategy.tf32):
         yield from _answers(cell, strategy)
 
 
@@ -178,10 +179,11 @@ def _answers(cell: Cell, strategy: PrecisionStrategy) -> Iterator[Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from ocrsdk.models.dbnet import DBNet
     from ocrsdk.models.losses import DBLoss
-    from ocrsdk.models.dbnet import DBNet, DBNetConfig
-    from ocrsdk.runs.precision import trainer_kwargs
-    from ocrsdk.training.device import device_name, keep_freed_memory, peak_memory
+    from ocrsdk.precision.device import device_name
+    from ocrsdk.precision.make import trainer_kwargs
+    from ocrsdk.training.memory import keep_freed_memory, peak_memory
     from ocrsdk.training.trainer import quiet_trainer
     from ocrsdk.types import TargetMaps
 
@@ -192,9 +194,9 @@ def _answers(cell: Cell, strategy: PrecisionStrategy) -> Iterator[Any]:
     plugin = quiet_trainer(cell.device, trainer_kwargs(strategy, cell.device)).precision_plugin
     before = 0 if cell.device == "cuda" else peak_memory(cell.device)
     torch.manual_seed(0)
-    model, loss = DBNet(DBNetConfig(backbone=cell.backbone)), DBLoss()
+    model, loss = DBNet(cast("Backbone", cell.backbone)), DBLoss()
     strategy.prepare(model)
-    model.train().to(cell.device).lay_out(cell.device)
+    model.train().to(cell.device).to_memory_format(cell.device)
     side = (cell.size, cell.size)
     image = torch.randint(0, 255, (cell.batch, 3, *side), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     truth = (torch.rand(cell.batch, 1, *side) > 0.8).float()

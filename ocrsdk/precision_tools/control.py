@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.runs.build import RunParts, build_run, check_run
-from ocrsdk.errors import CheckpointError, DataError, OcrsdkError, RunFolderError, SettingsError
+from ocrsdk.errors import DataError, OcrsdkError, SettingsError
 from ocrsdk.logs import get_logger
-from ocrsdk.runs.precision import binding, precision_strategy, trainer_kwargs
+from ocrsdk.precision.make import make_strategy
+from ocrsdk.runs.check import check_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ocrsdk.precision.certificates import Certificate
     from ocrsdk.data.folder import Progress
     from ocrsdk.precision.base import PrecisionStrategy
-    from ocrsdk.precision_tools.check import ArmRun, ParityReport
-    from ocrsdk.runs.results import CheckedRun
+    from ocrsdk.precision.certificates import Certificate
+    from ocrsdk.precision.gate import ArmRun, ParityReport
+    from ocrsdk.precision.numerics import ModuleRange
+    from ocrsdk.precision_tools.probe import ReplayResult
+    from ocrsdk.runs.check import CheckedRun
     from ocrsdk.settings.schema import Settings
-    from ocrsdk.training.numerics import Context, ModuleRange
-    from ocrsdk.types import Batch
 
-
-@dataclass(frozen=True)
-class ReplayResult:
-    """What a replayed update did."""
-
-    strategy: str
-    message: str
-    """Why the run stopped."""
-    step: int
-    names: list[list[str]]
-    """Image files of each batch."""
-    where: str
-    """Where NaN or infinity first appears now."""
+LEAST_HMEAN = 10.0
+"""A baseline below this many points has learned nothing that a comparison could show."""
 
 
 class PrecisionControl:
@@ -63,10 +51,13 @@ class PrecisionControl:
         Returns:
             The strategy, and the ranges: closest to overflow first.
         """
-        parts = build_run(check_run(self.settings, data, self._progress), session=None)
+        from ocrsdk.precision_tools.probe import load_weights, ranges
+        from ocrsdk.runs.build import build_run
+
+        parts = build_run(check_run(self.settings, _path(data), self._progress))
         if checkpoint is not None:
-            _load_weights(parts, checkpoint)
-        return parts.precision.strategy, _ranges(parts, parts.precision.strategy, batches)
+            load_weights(parts, checkpoint)
+        return parts.precision.strategy, ranges(parts, parts.precision.strategy, batches)
 
     def check(
         self,
@@ -90,60 +81,51 @@ class PrecisionControl:
             baseline: What it is compared with.
             seeds: Paired runs; they count up from ``settings.seed``.
             epochs: Of each run.
-            margin: Points of hmean that do not matter.
+            margin: Points of hmean (hundredths) that do not matter.
             out: Folder of the report and the runs; ``runs/<date>-precision-<candidate>`` if None.
             on_run: Called after each run with it, its number and the number of all.
 
         Raises:
             OcrsdkError: The check cannot be made.
         """
-        from ocrsdk.precision import certificates
-        from ocrsdk.precision.equivalence import MOST_MARGIN
-        from ocrsdk.precision_tools.check import ParityReport, certify, judge, paired_runs, ratios, write_report
-        from ocrsdk.training.device import device_kind
+        from ocrsdk.precision.certificates import check_folder
+        from ocrsdk.precision.device import device_kind
+        from ocrsdk.precision.gate import check_arguments, conclude, judge, report_folder
+        from ocrsdk.precision_tools.check import paired_runs
+        from ocrsdk.runs.precision import binding
 
-        if not 0 < margin <= MOST_MARGIN:
-            raise SettingsError(f"--margin {margin:g}: expected more than 0 and at most {MOST_MARGIN:g} points of hmean")
-        for option, count in (("--seeds", seeds), ("--epochs", epochs)):
-            if count < 1:
-                raise SettingsError(f"{option} {count}: expected 1 or more")
+        check_arguments(margin, seeds, candidate, baseline)
+        if epochs < 1:
+            raise SettingsError(f"epochs={epochs}: expected 1 or more", parameter="epochs")
         device = device_kind(self.settings.trainer.accelerator)
         options = self.settings.precision.options
-        strategy = precision_strategy(candidate, options, device)
-        reference = precision_strategy(baseline, {}, device)
-        if candidate == baseline:
-            raise SettingsError(f"--candidate and --baseline are both {candidate}; a strategy proves nothing against itself")
+        strategy = make_strategy(candidate, options, device)
+        reference = make_strategy(baseline, {}, device)
         for compared in (strategy, reference):
             if compared.delegates:
                 raise SettingsError(f"{compared.name} stands for a choice of strategies; compare the strategies themselves")
         asked = self.settings.precision.model_copy(update={"strategy": candidate})
-        checked = check_run(self.settings.model_copy(update={"precision": asked}), data, self._progress)
-        folder_of_proofs = self.settings.precision.certificates.expanduser()
-        certificates.check_folder(folder_of_proofs)
-        settings = _comparable(checked.settings, self.settings.trainer.accumulate or strategy.accumulate, epochs)
+        checked = check_run(self.settings.model_copy(update={"precision": asked}), _path(data), self._progress)
+        kept = self.settings.precision.certificates.expanduser()
+        check_folder(kept)
+        settings = _comparable(checked.public, self.settings.trainer.accumulate or strategy.accumulate, epochs)
         bound = binding(checked, strategy, device)
-        folder = _report_folder(out, candidate)
+        folder = report_folder(out or Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-precision-{candidate}")
         runs: list[ArmRun] = []
-        for run in paired_runs(settings, {"baseline": (baseline, {}), "candidate": (candidate, options)}, seeds, folder):
-            if run.data != bound.data:
+        arms: Any = {"baseline": (baseline, {}), "candidate": (candidate, checked.public.precision.options)}
+        for run in paired_runs(settings, arms, seeds, folder, checked.secrets):
+            if run.data != bound.subject["data"]:
                 raise DataError(
                     f"{settings.data.root}: changed while the check was under way, so nothing can be compared; run it again"
                 )
             runs.append(run)
             if on_run is not None:
                 on_run(run, len(runs), 2 * seeds)
-        verdict = judge(runs, margin)
-        speedup, memory_ratio = ratios(runs)
-        report = ParityReport(
-            verdict.outcome, verdict.reason, candidate, baseline, margin, epochs, verdict.difference, verdict.low, verdict.high,
-            speedup, memory_ratio, bound, runs, _ranges_after(checked, strategy, runs), folder,
+        report = judge(
+            runs, candidate, baseline, margin, bound, folder, least_score=LEAST_HMEAN, epochs=epochs,
+            ranges=[found.as_dict() for found in _ranges_after(checked, strategy, runs)],
         )  # fmt: skip
-        try:
-            if reference.reference:
-                report = replace(report, certificate=certify(report, folder_of_proofs))
-        finally:
-            write_report(report)
-        return report
+        return conclude(report, kept if reference.reference else None)
 
     def certificates(self) -> list[Certificate]:
         """All that there are, the newest first."""
@@ -158,54 +140,29 @@ class PrecisionControl:
             path: The ``nonfinite-step-N.ckpt`` that it left.
             strategy: Another precision strategy; None for the one of the run.
         """
-        from ocrsdk.models.losses import DBLoss
-        from ocrsdk.models.dbnet import DBNet, DBNetConfig
-        from ocrsdk.training.device import device_kind, fp32_products
-        from ocrsdk.training.numerics import explain_nonfinite
-        from ocrsdk.training.replay import read_replay
+        from ocrsdk.precision.device import device_kind
+        from ocrsdk.precision_tools.probe import replay
 
-        found = read_replay(path)
-        device = device_kind(self.settings.trainer.accelerator)
-        name = strategy or found.passport["precision"]
-        options = found.passport["precision_options"] if name == found.passport["precision"] else {}
-        precision = precision_strategy(name, options, device)
-        model = DBNet(DBNetConfig(**found.passport["model"]))
-        try:
-            model.load_state_dict(found.state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: its weights do not fit the model {found.passport['model']}") from error
-        precision.prepare(model)
-        model.train().to(device).lay_out(device)
-        batches = [batch.to(device) for batch in found.batches]
-        context, scale = _numbers(precision, device)
-        if name == found.passport["precision"]:
-            scale = found.scale
-        with fp32_products(precision.tf32):
-            where = explain_nonfinite(model, DBLoss(**found.passport["settings"]["loss"]), batches, context, scale)
-        return ReplayResult(name, found.message, found.step, found.names, where)
+        return replay(path, strategy, device_kind(self.settings.trainer.accelerator))
 
 
-def _report_folder(out: Path | None, candidate: str) -> Path:
-    folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-precision-{candidate}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be created ({error.strerror}); choose another with --out") from error
-    if any(folder.iterdir()):
-        raise RunFolderError(f"{folder}: is not empty; choose another with --out")
-    return folder
+def _path(data: Path | str | None) -> Path | None:
+    return Path(data) if data is not None else None
 
 
 def _ranges_after(checked: CheckedRun, strategy: PrecisionStrategy, runs: list[ArmRun]) -> list[ModuleRange]:
     """Those of a trained baseline; hours of training are not lost because a page has gone meanwhile."""
+    from ocrsdk.precision_tools.probe import load_weights, ranges
+    from ocrsdk.runs.build import build_run
+
     try:
-        parts = build_run(checked, session=None, trained=True)
+        parts = build_run(checked, trained=True)
         trained = next((Path(r.folder) for r in runs if r.arm == "baseline" and not r.stopped), None)
         if trained is not None:
-            _load_weights(parts, trained / "checkpoints" / "best.ckpt")
-        return _ranges(parts, strategy, 2)
+            load_weights(parts, trained / "checkpoints" / "best.ckpt")
+        return ranges(parts, strategy, 2)
     except (OcrsdkError, OSError) as error:
-        get_logger(__name__).warning("activation ranges are left out of the report", reason=str(error))
+        get_logger(__name__).warning("the report has no activation ranges", reason=str(error))
         return []
 
 
@@ -219,34 +176,3 @@ def _comparable(settings: Settings, accumulate: int, epochs: int) -> Settings:
             "logging": settings.logging.model_copy(update=logging),
         }
     )
-
-
-def _load_weights(parts: RunParts, checkpoint: Path) -> None:
-    from ocrsdk.models.checkpoint import load_checkpoint
-
-    model, loaded = parts.module.model, load_checkpoint(checkpoint).model
-    found, asked = loaded.config.as_dict(), model.config.as_dict()
-    if found != asked:
-        raise CheckpointError(f"{checkpoint}: a checkpoint of {found}, but the settings ask for {asked}")
-    model.load_state_dict(loaded.state_dict())
-
-
-def _ranges(parts: RunParts, strategy: PrecisionStrategy, count: int) -> list[ModuleRange]:
-    from itertools import islice
-
-    from ocrsdk.training.device import fp32_products
-    from ocrsdk.training.numerics import module_ranges
-
-    model = parts.module.model.train().to(parts.device).lay_out(parts.device)
-    batches: list[Batch] = [batch.to(parts.device) for batch in islice(parts.datamodule.train_dataloader(), count)]
-    context, _ = _numbers(strategy, parts.device)
-    with fp32_products(strategy.tf32):
-        return sorted(module_ranges(model, parts.module.loss, batches, context), key=lambda r: r.headroom)
-
-
-def _numbers(strategy: PrecisionStrategy, device: str) -> tuple[Context, float]:
-    """The autocast region and the loss scale, as Lightning would use them."""
-    from ocrsdk.training.trainer import quiet_trainer
-
-    plugin = quiet_trainer(device, trainer_kwargs(strategy, device)).precision_plugin
-    return plugin.forward_context, float(getattr(plugin, "scale", 1.0))

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import CheckpointError, RunFolderError
-from ocrsdk.json_text import json_text
+from ocrsdk.logs import json_text
+from ocrsdk.settings.sources import variable_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ocrsdk.settings.schema import Settings
     from ocrsdk.settings.sources import Layers
@@ -26,7 +27,7 @@ RUNS = Path("runs")
 """Where runs go that are given no folder."""
 SETTINGS_FILE = "settings.yaml"
 RUN_FILE = "run.json"
-"""The run's id, and when and on what it was started and gone on with."""
+"""The run's id, and when and on what it was started and resumed."""
 RESULT_FILE = "result.json"
 """How it ended; absent while it runs, and if it was killed."""
 LOCK_FILE = ".lock"
@@ -66,7 +67,7 @@ def create(folder: Path) -> None:
     """
     try:
         if (folder / SETTINGS_FILE).exists():
-            raise RunFolderError(f"{folder}: holds a run already. To go on with it: --resume {folder}; else choose another")
+            raise RunFolderError(f"{folder}: holds a run already. To resume it: --resume {folder}; else choose another")
         if folder.is_dir() and (found := next((path for path in folder.iterdir() if path.name != LOCK_FILE), None)):
             raise RunFolderError(f"{folder}: is not empty ({found.name}); choose another with --run-dir")
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,10 +78,18 @@ def create(folder: Path) -> None:
         raise RunFolderError(f"{folder}: cannot be written (permission denied); choose another with --run-dir")
 
 
-def write_settings(folder: Path, settings: Settings, layers: Layers | None) -> None:
-    """Write every effective value, and where it came from, as a file that ``--config`` reads."""
+def write_settings(folder: Path, settings: Settings, layers: Layers | None, secrets: Sequence[str] = ()) -> None:
+    """Write every effective value, and where it came from, as a file that ``--config`` reads.
+
+    Args:
+        folder: The run folder.
+        settings: Without secrets.
+        layers: Where each value came from; None if from nowhere but Python.
+        secrets: Names of the options that are left out.
+    """
     lines = [
         "# The effective settings of this run, each with its source. To train with them again: --config FILE --run-dir NEW",
+        *(f"# {name} is a secret and is not kept; give it again: {variable_of(name)}" for name in secrets),
         *_yaml_lines(settings.model_dump(mode="json"), layers),
     ]
     (folder / SETTINGS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -99,18 +108,18 @@ def _yaml_lines(table: dict[str, Any], layers: Layers | None, prefix: str = "", 
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep the folder for this process while a run trains in it; a process that dies lets go of it.
+def locked(folder: Path) -> Iterator[None]:
+    """Lock the folder for this process while a run trains in it; the lock goes with the process.
 
     Raises:
-        RunFolderError: Another process holds it.
+        RunFolderError: Another process has the lock.
     """
     try:
         file = (folder / LOCK_FILE).open("a")
     except OSError as error:
         raise RunFolderError(f"{folder}: cannot be written ({error.strerror}); choose another with --run-dir") from error
     with file:
-        for attempt in range(10):  # one that only looks at runs lets go at once
+        for attempt in range(10):  # one that only looks at runs has it for a moment
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -121,7 +130,7 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def is_held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a process is training in the folder."""
     try:
         with (folder / LOCK_FILE).open("r") as file:
@@ -134,7 +143,7 @@ def is_held(folder: Path) -> bool:
 
 
 def write_start(folder: Path, run_id: str, environment: dict[str, Any]) -> None:
-    """Note in ``run.json`` that the run starts, or goes on, and where."""
+    """Note in ``run.json`` that the run starts, or is resumed, and where."""
     path = folder / RUN_FILE
     known = read_json(path) or {"run_id": run_id, "sessions": []}
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -180,7 +189,7 @@ def find_last(root: Path = RUNS) -> Path:
 
 
 def last_checkpoint(run: Path) -> Path:
-    """The checkpoint from which ``run`` goes on.
+    """The checkpoint from which ``run`` is resumed.
 
     Raises:
         CheckpointError: There is none.
@@ -192,4 +201,4 @@ def last_checkpoint(run: Path) -> Path:
         raise CheckpointError(f"{run}: is a file; name the run's folder: --resume {run.parent.parent}")
     if not run.is_dir():
         raise CheckpointError(f"{run}: no such run folder")
-    raise CheckpointError(f"{run}: no checkpoints/last.ckpt to go on from; start anew without --resume")
+    raise CheckpointError(f"{run}: no checkpoints/last.ckpt to resume from; start a new run without --resume")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from ocrsdk.runs import folder as run_folder
-from ocrsdk.cache.keys import differences
+from ocrsdk.fingerprint import differences
 from ocrsdk.errors import LoggerError, RunFolderError
 from ocrsdk.loggers.base import flatten
 from ocrsdk.loggers.rows import FILE_NAME, RECORD, read_rows
@@ -35,7 +35,7 @@ class Run:
     result: dict[str, Any]
     """As ``FitResult.as_dict``; empty while it runs, and if it was interrupted."""
     sessions: list[dict[str, Any]]
-    """When and on what it was started and gone on with."""
+    """When and on what it was started and resumed."""
     rows: list[dict[str, Any]] = field(repr=False)
     """Everything that was logged."""
 
@@ -91,7 +91,7 @@ def load_run(folder: Path) -> Run:
         raise RunFolderError(f"{path}: not the settings of a run")
     known = run_folder.read_json(folder / run_folder.RUN_FILE) or {"run_id": "", "sessions": []}
     result = run_folder.read_json(folder / run_folder.RESULT_FILE) or {}
-    state: State = "running" if run_folder.is_held(folder) else result.get("status", "interrupted")
+    state: State = "running" if run_folder.is_locked(folder) else result.get("status", "interrupted")
     rows = read_rows(folder / FILE_NAME) if (folder / FILE_NAME).exists() else []
     sessions = known["sessions"]
     return Run(folder, state, known["run_id"], sessions[0]["started"] if sessions else "", settings, result, sessions, rows)
@@ -181,29 +181,20 @@ def sync(run: Run, logger: str, options: dict[str, Any]) -> tuple[int, int]:
     Raises:
         OcrsdkError: It cannot take them all.
     """
-    from ocrsdk.plugins import manager as plugins
     from ocrsdk.loggers.base import RunInfo
+    from ocrsdk.loggers.make import make_factory
     from ocrsdk.loggers.run_logger import missing_rows
+    from ocrsdk.plugins.manager import call
 
     if logger == RECORD:
         raise LoggerError(f"{run.folder / FILE_NAME} is where rows come from; choose another logger")
     if not run.rows:
         raise RunFolderError(f"{run.folder}: nothing has been logged there")
-    cls = plugins.logger(logger)
     own = run.settings["logging"]["options"].get(logger, {})
-    factory = cls(cls.check_options({**own, **options}, f"logging.options.{logger}"))
+    factory = make_factory(logger, {**own, **options})
     environment = run.sessions[-1]["environment"] if run.sessions else {}
-    sent = 0
-    with plugins.blamed("logger", logger):
-        made = factory.build(RunInfo(run.folder, run.settings["name"], run.settings, True, run.run_id, environment))
-        if made is None:
-            raise LoggerError(f"{logger} keeps nothing")
-        status = "failed"
-        try:
-            for metrics, step in missing_rows(made, run.rows):
-                made.log_metrics(metrics, step)
-                sent += 1
-            status = "success"
-        finally:
-            made.finalize(status)
+    made = call(factory.build, RunInfo(run.folder, run.settings["name"], run.settings, True, run.run_id, environment))
+    if made is None:
+        raise LoggerError(f"{logger} keeps nothing")
+    sent = call(factory.send, made, list(missing_rows(made, run.rows)))
     return sent, len(run.rows) - sent

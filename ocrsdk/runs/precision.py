@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ocrsdk.plugins import manager as plugins
 from ocrsdk.errors import PluginError, SettingsError
+from ocrsdk.plugins.manager import call
+from ocrsdk.precision.make import make_strategy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocrsdk.precision.certificates import Binding, Certificate
     from ocrsdk.precision.base import PrecisionStrategy
-    from ocrsdk.runs.results import CheckedRun
+    from ocrsdk.runs.check import CheckedRun
     from ocrsdk.settings.schema import Settings
 
 
@@ -29,58 +30,22 @@ class Precision:
     """Why it was chosen, or why no certificate holds."""
 
 
-def precision_strategy(name: str, options: dict[str, Any], device: str) -> PrecisionStrategy:
-    """The strategy called ``name``, if it runs on ``device``.
-
-    Raises:
-        PluginError: There is none, or the device cannot run it.
-        SettingsError: An option is wrong.
-    """
-    cls = plugins.precision_strategy(name)
-    given = cls.check_options(options, "precision.options")
-    with plugins.blamed("precision strategy", name):
-        strategy = cls(given)
-        strategy.check(device)
-    return strategy
-
-
-def trainer_kwargs(strategy: PrecisionStrategy, device: str) -> dict[str, Any]:
-    """What the strategy gives to Lightning's trainer, checked against the contract.
-
-    Raises:
-        PluginError: It is something else.
-    """
-    with plugins.blamed("precision strategy", strategy.name):
-        kwargs = strategy.trainer_kwargs(device)
-        if not isinstance(kwargs, dict) or not kwargs.keys() <= {"precision", "plugins"}:
-            raise TypeError(f"trainer_kwargs returned {kwargs!r}, expected a dict with precision or plugins alone")
-    if kwargs.get("precision") in ("16-mixed", 16, "16") and device != "cuda":
-        raise PluginError(
-            f"the precision strategy {strategy.name!r} asks Lightning for 16-mixed, which on {device} would be bf16 without a loss "
-            "scale. Use: --precision fp16-safe, which is fp16 here too, or --precision bf16"
-        )
-    return kwargs
-
-
 def binding(checked: CheckedRun, strategy: PrecisionStrategy, device: str) -> Binding:
     """What a certificate for this run has to be bound to."""
-    from importlib.metadata import version
-
-    from ocrsdk.precision.certificates import Binding, data_fingerprint
-    from ocrsdk.training.device import device_name
+    from ocrsdk.precision.certificates import Binding, versions_of
+    from ocrsdk.precision.device import device_name
+    from ocrsdk.runs.build import fingerprint_of
 
     settings = checked.settings
-    package, _, release = plugins.installed().distribution("precision strategy", strategy.name).partition(" ")
-    versions = {name: version(name) for name in ("ocrsdk", "torch", "pytorch-lightning")}
     return Binding(
         strategy=strategy.name,
         options=strategy.options.model_dump(mode="json") if strategy.options is not None else {},
-        model=_model(settings),
-        loss=settings.loss.model_dump(mode="json"),
-        data=data_fingerprint(checked.train.annotations, checked.val.annotations),
+        subject={
+            "model": _model(settings), "loss": settings.loss.model_dump(mode="json"), "data": fingerprint_of(checked.data),
+        },
         device=device_name(device),
-        versions={**versions, package: release},
-    )
+        versions=versions_of(strategy.name),
+    )  # fmt: skip
 
 
 def _model(settings: Settings) -> dict[str, str]:
@@ -91,10 +56,11 @@ def choose_precision(checked: CheckedRun, device: str) -> Precision:
     """The strategy to train with, and the certificate that it holds."""
     from ocrsdk.precision.certificates import find, read_all, why_void
     from ocrsdk.precision.base import Certified
-    from ocrsdk.training.device import device_name
+    from ocrsdk.precision.device import device_name
 
     given = checked.settings.precision
-    strategy = precision_strategy(given.strategy, given.options, device)
+    strategy = checked.strategy
+    call(strategy.check, device)
     if strategy.reference and not strategy.delegates:
         return Precision(strategy, None, "")
     held = read_all(given.certificates.expanduser())
@@ -102,15 +68,15 @@ def choose_precision(checked: CheckedRun, device: str) -> Precision:
     if strategy.delegates:
         certified, here = [], (device_name(device), _model(checked.settings))
         for certificate in held:
-            if not certificate.strong or (certificate.binding.device, certificate.binding.model) != here:
+            if not certificate.strong or (certificate.binding.device, certificate.binding.subject.get("model")) != here:
                 continue
             try:
-                candidate = precision_strategy(certificate.binding.strategy, certificate.binding.options, device)
+                candidate = make_strategy(certificate.binding.strategy, certificate.binding.options, device)
             except (PluginError, SettingsError):  # not installed any more, or not for this device
                 continue
             if certificate.binding == binding(checked, candidate, device):
                 certified.append(Certified(candidate, certificate.speedup))
-        strategy, why = strategy.choose(certified)
+        strategy, why = call(strategy.choose, certified)
         if strategy.reference:
             return Precision(strategy, None, why)
     wanted = binding(checked, strategy, device)

@@ -1,59 +1,14 @@
-"""What ``Pipeline`` returns, and what a run starts from."""
+"""What ``Pipeline.fit`` and ``Pipeline.plan`` return."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocrsdk.data.folder import DataReport
     from ocrsdk.metrics.hmean import Score
-    from ocrsdk.settings.schema import Settings
-    from ocrsdk.types import Annotation, PageDetections
-
-
-class Split(NamedTuple):
-    """The pages of one split, and what was found while they were read."""
-
-    annotations: list[Annotation]
-    report: DataReport
-
-
-@dataclass(frozen=True)
-class CheckedRun:
-    """Settings, plug-ins and data that can be used, found out before PyTorch is loaded."""
-
-    settings: Settings
-    """With ``data.root`` filled in."""
-    train: Split
-    val: Split
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Score and detections of a set of pages."""
-
-    score: Score
-    pages: list[PageDetections]
-    report: DataReport | None = None
-    """What was found while the data folder was read."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: the score, and the counts of each page."""
-        per_page = [
-            {
-                "image": str(page.image),
-                "matched": image.matched,
-                "gt_cared": image.gt_cared,
-                "det_cared": image.det_cared,
-                "hmean": image.hmean,
-            }
-            for page, image in zip(self.pages, self.score.per_image, strict=True)
-        ]
-        skipped = self.report.skipped if self.report else []
-        return {**self.score.as_dict(), "skipped": skipped, "per_page": per_page}
 
 
 @dataclass(frozen=True)
@@ -79,7 +34,7 @@ class FitResult:
     validated: bool
     """Whether that strategy is a reference, or holds a certificate for this model, data and device."""
     skipped_steps: int
-    """Updates left out because a gradient was not finite; not among ``steps``."""
+    """Updates skipped because a gradient was not finite; not among ``steps``."""
     images_per_second: float | None
     """Median over the batches, waiting for data included; None if there were too few."""
     peak_memory_bytes: int
@@ -122,7 +77,8 @@ class Plan:
     model: str
     parameters: int
     train_pages: int
-    train_regions: int
+    train_regions: int | None
+    """None for datasets that do not tell."""
     val_pages: int
     batch_size: int
     steps_per_epoch: int

@@ -1,36 +1,39 @@
-"""Where a run stands that goes on, and whether these settings may go on with it."""
+"""Where a run stands that is resumed, and whether these settings may resume it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ocrsdk.runs import folder as run_folder
-from ocrsdk.cache.keys import differences
+from ocrsdk.fingerprint import differences
 from ocrsdk.errors import CheckpointError, TrainingError
+from ocrsdk.runs.folder import last_checkpoint
+from ocrsdk.runs.secrets import missing, names_used
+from ocrsdk.settings.sources import variable_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocrsdk.runs.build import RunParts
+    from ocrsdk.runs.check import TrainingData
     from ocrsdk.settings.schema import Settings
 
 
-class BegunRun(NamedTuple):
-    """A run that can go on."""
+class ResumableRun(NamedTuple):
+    """A run that can be resumed."""
 
     path: Path
     """Its last checkpoint."""
     step: int
-    """Updates made and left out."""
+    """Updates made and skipped."""
     elapsed: float
     """Seconds of training."""
-    passport: dict[str, Any]
+    metadata: dict[str, Any]
     """What the checkpoint says of the run."""
     loggers: dict[str, Any]
     """What each logger remembered."""
 
 
-def begun_run(folder: Path, settings: Settings) -> BegunRun:
+def resumable_run(folder: Path, settings: Settings) -> ResumableRun:
     """Where the run in ``folder`` stands.
 
     Raises:
@@ -38,53 +41,65 @@ def begun_run(folder: Path, settings: Settings) -> BegunRun:
     """
     from ocrsdk.models.checkpoint import read_checkpoint
 
-    path = run_folder.last_checkpoint(folder)
+    path = last_checkpoint(folder)
     content = read_checkpoint(path)
-    passport = content["ocrsdk"]
+    metadata = content["ocrsdk"]
     asked = {"name": settings.model.name, "backbone": settings.model.backbone}
-    if passport["model"] != asked:
-        raise CheckpointError(f"{path}: a checkpoint of {passport['model']}, but the settings ask for {asked}")
-    step = content["global_step"] + passport["skipped_steps"]
+    if metadata["model"] != asked:
+        raise CheckpointError(f"{path}: a checkpoint of {metadata['model']}, but the settings ask for {asked}")
+    step = content["global_step"] + metadata["skipped_steps"]
     elapsed = float(content["callbacks"]["RunLimits"]["elapsed"])
-    return BegunRun(path, step, elapsed, passport, passport["loggers"])
+    return ResumableRun(path, step, elapsed, metadata, metadata["loggers"])
 
 
-def check(parts: RunParts, begun: BegunRun, folder: Path, allow_precision_change: bool) -> None:
+def check(parts: RunParts, resumed: ResumableRun, folder: Path, allow_precision_change: bool) -> None:
     """Refuse what cannot go on, or would go on differently, before anything is touched.
 
     Raises:
         CheckpointError: The parts compute something else than before.
         TrainingError: Nothing is left to do.
     """
-    settings, passport, name = parts.settings, begun.passport, parts.precision.strategy.name
-    if passport["precision"] != name and not allow_precision_change:
+    settings, metadata, name = parts.settings, resumed.metadata, parts.precision.strategy.name
+    used = names_used(parts.checked.cache.backend, parts.checked.strategy, parts.checked.loggers)
+    if lost := missing(metadata["secrets"], used, parts.checked.secrets):
         raise CheckpointError(
-            f"{folder}: was trained with precision {passport['precision']}, the settings say {name}. Go on with "
-            f"--precision {passport['precision']}, or if the change is meant: --allow-precision-change"
+            f"{folder}: {lost[0]} is a secret, which is kept nowhere; give it again: {variable_of(lost[0])}=... ocrsdk train --resume"
         )
-    options = parts.module.passport["precision_options"]
-    if passport["precision"] == name and passport["precision_options"] != options and not allow_precision_change:
-        changed = "; ".join(differences(passport["precision_options"], options, "precision.options."))
+    if metadata["precision"] != name and not allow_precision_change:
+        raise CheckpointError(
+            f"{folder}: was trained with precision {metadata['precision']}, the settings say {name}. Resume with "
+            f"--precision {metadata['precision']}, or if the change is meant: --allow-precision-change"
+        )
+    options = parts.metadata["precision_options"]
+    if metadata["precision"] == name and metadata["precision_options"] != options and not allow_precision_change:
+        changed = "; ".join(differences(metadata["precision_options"], options, "precision.options."))
         raise CheckpointError(
             f"{folder}: was trained with other options of {name} ({changed}). If the change is meant: --allow-precision-change"
         )
     for what, before, now in (
-        ("data.batch_size", passport["settings"]["data"]["batch_size"], settings.data.batch_size),
-        ("trainer.accumulate", passport["accumulate"], parts.accumulate),
-        ("optimizer.name", passport["settings"]["optimizer"]["name"], settings.optimizer.name),
-        ("model.backbone_weights", passport["settings"]["model"]["backbone_weights"], _text(settings.model.backbone_weights)),
+        ("data.batch_size", metadata["batch_size"], parts.metadata["batch_size"]),
+        ("trainer.accumulate", metadata["accumulate"], parts.accumulate),
+        ("optimizer.name", metadata["settings"]["optimizer"]["name"], settings.optimizer.name),
+        ("model.backbone_weights", metadata["settings"]["model"]["backbone_weights"], _text(settings.model.backbone_weights)),
     ):
         if before != now:
             remedy = f"Add: --set {what}={before}" if before is not None else "Leave it out"
-            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; it goes on with what it was begun with. {remedy}")
-    if passport["data"] != parts.module.passport["data"]:
+            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; a run is resumed with what it was started with. {remedy}")
+    if metadata["data"] != parts.metadata["data"]:
         raise CheckpointError(
-            f"{folder}: the pages or labels in {settings.data.root} are not those that it was begun with; begin a new run with them"
+            f"{folder}: the pages or labels in {settings.data.root} are not those that it was started with; start a new run with them"
         )
-    batches = -(-len(parts.datamodule.train) // settings.data.batch_size)
+    batches = -(-pages_of(parts.checked.data) // parts.metadata["batch_size"])
     most, limit = settings.trainer.epochs * -(-batches // parts.accumulate), settings.trainer.max_time
-    if begun.step >= most or (limit is not None and begun.elapsed >= limit.total_seconds()):
-        raise limits_reached(folder, begun.step)
+    if resumed.step >= most or (limit is not None and resumed.elapsed >= limit.total_seconds()):
+        raise limits_reached(folder, resumed.step)
+
+
+def pages_of(data: TrainingData) -> int:
+    """Training pages."""
+    from ocrsdk.runs.check import FolderData
+
+    return len(data.train.annotations) if isinstance(data, FolderData) else len(data.train)  # type: ignore[arg-type]
 
 
 def _text(path: Path | None) -> str | None:

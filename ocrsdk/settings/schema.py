@@ -1,301 +1,38 @@
-"""Every setting: its name, type, default and meaning.
+"""``Settings``: all options of a run.
 
 A value comes from, strongest first: an override (a command-line option), the environment (``OCRSDK_TRAINER__EPOCHS``), a TOML
-or YAML file, the default. Unknown names are refused wherever they stand; ``settings_sources`` reads and checks each source.
+or YAML file, the default. Unknown names are refused wherever they stand; ``sources`` reads and checks each source.
 """
 
 from __future__ import annotations
 
-import ast
-import inspect
-import os
-import re
-import sys
-from datetime import timedelta
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PlainSerializer
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ocrsdk.settings.options import AnswersInPython, describe
+from ocrsdk.settings.sections import (
+    AugmentSettings,
+    CacheSettings,
+    DataSettings,
+    LoggingSettings,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    PostProcessSettings,
+    PrecisionSettings,
+    TargetSettings,
+    TrainerSettings,
+)
 from ocrsdk.settings.sources import Layers, read_layers, validated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
-
-def _parse_duration(value: object) -> object:
-    """``90``, ``90s``, ``10m``, ``1h30m``; what is no text goes on to pydantic."""
-    if not isinstance(value, str):
-        return value
-    if not value.strip() or not (match := _DURATION.fullmatch(value.strip().lower())):
-        raise ValueError("expected a time like 90s, 10m or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    try:
-        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    except OverflowError:
-        raise ValueError("longer than a million years") from None
-
-
-def _default_cache_dir() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ocrsdk"
-
-
-def _default_certificates() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "ocrsdk" / "certificates"
-
-
-def _split(value: object) -> object:
-    """``a,b`` -> ["a", "b"], so that lists can be given in the environment and on the command line."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_parse_duration),
-    PlainSerializer(lambda d: f"{d.total_seconds():g}s", return_type=str),
-    Field(gt=timedelta(0)),
-]
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-EVALUATION_DATA = ("image_size", "max_side", "val", "outside", "on_bad_sample")
-"""Of the settings of the data, those that trained weights are evaluated with."""
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-
-class DataSettings(Section):
-    """Which pages, and how they become samples."""
-
-    root: Path | None = None
-    """The data folder; ``ocrsdk train DATA`` sets it."""
-    train: str = "train"
-    """Folder of the training pages, below the data folder."""
-    val: str = "val"
-    """Folder of the validation pages, below the data folder; it may be the same."""
-    image_size: Annotated[int, Field(ge=32, le=8192)] = 832
-    """Shorter side of a page in pixels, when it is evaluated; training crops are scaled relative to it."""
-    max_side: Annotated[int, Field(ge=32, le=16384)] = 2560
-    """The longer side is never made larger than this many pixels."""
-    crop: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 320
-    """Side of the square training crops in pixels, a multiple of 32."""
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Crops in a training batch."""
-    workers: Annotated[int, Field(ge=-1)] = -1
-    """Loader processes; 0 loads in the main process, -1 chooses by the number of CPUs."""
-    on_bad_sample: Literal["stop", "skip"] = "stop"
-    """What to do with a sample that cannot be used: stop at start-up, or leave it out, counted and listed."""
-    outside: Literal["clip", "ignore", "stop"] = "clip"
-    """Text that reaches beyond its page: cut it, make it don't-care, or stop."""
-    verify: Literal["decode", "header"] = "decode"
-    """Check every image at start-up by decoding it, or by its header and end mark only."""
-
-
-class AugmentSettings(Section):
-    """The random part of a training sample."""
-
-    scale_min: Positive = 0.42
-    """Smallest random scale; 1 is the size at evaluation."""
-    scale_max: Positive = 0.9
-    """Largest random scale."""
-    rotate: Annotated[float, Field(ge=0, le=180)] = 3.0
-    """Largest rotation in degrees, both ways."""
-    flip: Ratio = 0.0
-    """Probability of a horizontal flip."""
-    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Strength of the colour jitter."""
-
-
-class TargetSettings(Section):
-    """The maps that a detector learns."""
-
-    shrink_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """How far text is shrunk for the probability map."""
-    thresh_min: Ratio = 0.3
-    """Threshold map far from an outline."""
-    thresh_max: Ratio = 0.7
-    """Threshold map on an outline."""
-    min_text_size: Annotated[float, Field(ge=0)] = 8.0
-    """Text whose box in the crop is thinner than this many pixels is don't-care."""
-    distance: Literal["exact", "db"] = "exact"
-    """Distance to an outline: the true one, or the original DB code's."""
-
-
-class ModelSettings(Section):
-    """The network."""
-
-    name: Literal["dbnet", "dbnet++"] = "dbnet"
-    """``dbnet++`` adds adaptive scale fusion."""
-    backbone: Literal["mobilenet", "resnet18", "resnet50"] = "mobilenet"
-    """``mobilenet`` is small and made for CPUs."""
-    backbone_weights: Path | None = None
-    """A local state dict for the backbone, in torchvision's or timm's naming."""
-
-
-class LossSettings(Section):
-    """DB's loss."""
-
-    bce_weight: Annotated[float, Field(ge=0)] = 5.0
-    """Weight of the balanced cross-entropy on the probability map."""
-    l1_weight: Annotated[float, Field(ge=0)] = 10.0
-    """Weight of the L1 loss on the threshold map."""
-    dice_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the dice loss on the binary map."""
-    k: Positive = 50.0
-    """Steepness of the differentiable step."""
-    negative_ratio: Positive = 3.0
-    """Hard negatives kept for each positive pixel."""
-
-
-class OptimizerSettings(Section):
-    """How weights are updated."""
-
-    name: Literal["muon", "adamw", "sgd"] = "muon"
-    """``muon`` learns most in a short run; ``sgd`` wants ``lr = 0.007`` and a long one."""
-    lr: Positive = 8e-3
-    """Highest learning rate."""
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
-    """Decay of weights, not of biases and normalisation; by default 0.3 for ``muon`` and ``adamw``, and 0.0001 for ``sgd``, which
-    adds it to the gradient."""
-    momentum: Ratio = 0.9
-    """For ``muon`` and ``sgd``."""
-    schedule: Literal["cosine", "poly"] = "cosine"
-    """How the learning rate falls to zero over the run; ``poly`` has power 0.9."""
-    warmup: Ratio = 0.03
-    """Share of the run over which the learning rate rises from zero."""
-    grad_clip: Annotated[float, Field(ge=0)] = 5.0
-    """Gradients are scaled down to this norm; 0 switches it off."""
-
-
-class TrainerSettings(Section):
-    """How long, on what, and how often it is checked."""
-
-    epochs: Annotated[int, Field(ge=1)] = 100
-    """Passes over the training pages, unless ``max_time`` ends the run earlier."""
-    max_time: Duration | None = None
-    """End after this time, its last validation included: ``90s``, ``10m``, ``1h30m``. The schedule adapts to it."""
-    accumulate: Annotated[int, Field(ge=1)] | None = None
-    """Batches summed up in an update; by default as the precision strategy says: 1, and 2 for ``fp16-safe``."""
-    validations: Annotated[int, Field(ge=1)] = 4
-    """Validations in a run, evenly spread; the last one is at the end."""
-    val_loss: bool = False
-    """Log the loss on the validation pages, too: their target maps are drawn for it in every validation, or kept by
-    ``cache.policy = "maps"``."""
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Device kind."""
-    save_every: Duration = timedelta(seconds=120)
-    """``last.ckpt`` is written when the one before is older: the training that a kill can cost."""
-    profile: bool = False
-    """Time the parts of every batch, and say at the end what the run was waiting for."""
-    overlays: Annotated[int, Field(ge=0)] = 8
-    """Validation pages of which a picture is kept in the run folder."""
-
-
-class PrecisionSettings(Section):
-    """The number format."""
-
-    strategy: str = "fp32"
-    """A precision strategy; see ``ocrsdk plugins list``."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the strategy."""
-    certificates: Path = Field(default_factory=_default_certificates)
-    """Folder where passed accuracy checks are kept; ``$XDG_DATA_HOME/ocrsdk/certificates`` or
-    ``~/.local/share/ocrsdk/certificates`` by default."""
-
-
-class CacheSettings(Section):
-    """The sample cache."""
-
-    backend: str = "diskcache"
-    """A cache backend, or ``none``; see ``ocrsdk plugins list``."""
-    dir: Path = Field(default_factory=_default_cache_dir)
-    """Folder of all caches; ``$XDG_CACHE_HOME/ocrsdk`` or ``~/.cache/ocrsdk`` by default."""
-    policy: Literal["sample", "image", "maps", "off"] = "sample"
-    """What is kept: ``image``, decoded and shrunk pages; ``sample``, that for training and complete samples for validation;
-    ``maps``, those and the target maps of validation pages, for ``trainer.val_loss``; ``off``, nothing. Random views are never
-    kept."""
-    identity: Literal["path", "content"] = "path"
-    """What tells one image file from another: path, size and modification time; or its bytes, which also hit after a move."""
-    budget: ByteSize = ByteSize(10 * 10**9)
-    """A version never grows beyond this: ``500MB``, ``10GB``. When it is full nothing is evicted; further samples are not kept."""
-    compress: Literal["none", "lz4", "zstd"] = "none"
-    """Compression of pages and samples; see ``ocrsdk cache bench`` for what it gains and costs here."""
-    compress_maps: Literal["none", "lz4", "zstd"] = "none"
-    """Compression of kept target maps."""
-    keep_versions: Annotated[int, Field(ge=1)] = 3
-    """``ocrsdk cache prune`` keeps the versions used last, so many of them."""
-    max_age: Duration | None = None
-    """``ocrsdk cache prune`` also removes versions not used for so long: ``720h``."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the backend."""
-
-    def manifest(
-        self, data: DataSettings, augment: AugmentSettings, targets: TargetSettings, plugins: dict[str, str]
-    ) -> dict[str, Any]:
-        """Everything that changes the bytes of cached entries, whatever sample they are of.
-
-        Args:
-            data: Sizes of pages.
-            augment: Its largest scale, if above 1, asks for larger pages.
-            targets: Decide target maps, where these are kept.
-            plugins: Name -> distribution and version of the plug-ins that take part.
-        """
-        from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation, sample_manifest
-
-        val = Preparation(data.image_size, data.max_side)
-        train = Preparation(data.image_size, data.max_side, max(1.0, augment.scale_max))
-        maps = targets.model_dump() | {"codec": self.compress_maps} if self.policy == "maps" else None
-        return sample_manifest(self.policy, train, val, PAGE_MULTIPLE, self.compress, maps, plugins)
-
-    def version(self, data: DataSettings, augment: AugmentSettings, targets: TargetSettings, plugins: dict[str, str]) -> str:
-        """16 hex digits: the fingerprint of ``manifest``. Entries of one version are never read under another."""
-        from ocrsdk.cache.keys import fingerprint
-
-        return fingerprint(self.manifest(data, augment, targets, plugins))
-
-
-class LoggingSettings(Section):
-    """Where metrics go."""
-
-    loggers: Names = ("jsonl",)
-    """Loggers; ``jsonl`` is always the first, unless ``none`` is the only one. See ``ocrsdk plugins list``."""
-    every_n_steps: Annotated[int, Field(ge=1)] = 10
-    """Training metrics are logged once in so many steps."""
-    images: Annotated[int, Field(ge=0)] = 4
-    """Validation pages whose predictions are logged after each validation, by loggers that take pictures."""
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Options by logger name."""
-
-
-class PostProcessSettings(Section):
-    """From probability maps to polygons."""
-
-    threshold: Ratio = 0.4
-    """A pixel is text above this probability."""
-    box_threshold: Ratio = 0.55
-    """Regions with a lower mean probability are dropped."""
-    unclip_ratio: Annotated[float, Field(ge=0, le=10)] = 1.45
-    """How far regions are grown back."""
-    min_side: Annotated[float, Field(ge=0)] = 3.0
-    """Regions thinner than this many pixels of the map are dropped."""
-    max_candidates: Annotated[int, Field(ge=1)] = 1000
-    """At most this many contours are looked at."""
-    shape: Literal["quad", "polygon"] = "quad"
-    """Four corners, or the outline for curved text."""
-
-
-class Settings(BaseSettings):
+class Settings(BaseSettings, metaclass=AnswersInPython):
     """All settings of a run."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="OCRSDK_")
@@ -333,7 +70,7 @@ class Settings(BaseSettings):
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As pydantic's, with a description of every setting; these are there from the first call on, not before."""
-        _describe()
+        describe(cls)
         return super().model_json_schema(*args, **kwargs)
 
     @classmethod
@@ -368,23 +105,3 @@ class Settings(BaseSettings):
         """``load``, and the layers that say where each value came from."""
         layers = read_layers(cls, config, overrides or {}, environ, place)
         return validated(cls, layers), layers
-
-
-@cache
-def _describe() -> None:
-    """Give each field the text below it as its description.
-
-    Pydantic's ``use_attribute_docstrings`` does so when a class is made, and parses this file once for each: a tenth of the time
-    that a light command takes.
-    """
-    try:
-        source = ast.parse(inspect.getsource(sys.modules[__name__]))
-    except OSError:  # a bundle without sources
-        return
-    for node in (node for node in source.body if isinstance(node, ast.ClassDef)):
-        model = globals()[node.name]
-        for statement, text in pairwise(node.body):
-            match statement, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
-                    model.model_fields[name].description = inspect.cleandoc(words)
-        model.model_rebuild(force=True)

@@ -8,22 +8,26 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from ocrsdk.errors import SettingsError, nearest
+from ocrsdk.settings.options import Model, build, problem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import yaml
 
-Model = TypeVar("Model", bound=BaseModel)
-
 ENV_PREFIX = "OCRSDK_"
 RESERVED = frozenset({"OCRSDK_PLUGINS", "OCRSDK_DISABLED_PLUGINS"})
 """Variables with the prefix that are no settings."""
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting: ``trainer.epochs`` -> ``OCRSDK_TRAINER__EPOCHS``."""
+    return ENV_PREFIX + name.upper().replace(".", "__")
 
 
 def child_environment() -> dict[str, str]:
@@ -53,8 +57,9 @@ class Layers:
         return nested
 
     def source(self, name: str) -> str:
-        """Where the value of ``name`` came from: ``default`` if from nowhere else."""
-        return self.places.get(name, "default")
+        """Where the value of ``name`` came from: ``default`` if from nowhere else; all places for a table of options."""
+        inside = dict.fromkeys(place for key, place in self.places.items() if key == name or key.startswith(f"{name}."))
+        return ", ".join(inside) or "default"
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -91,7 +96,7 @@ def read_layers(
     for variable, value in (os.environ if environ is None else environ).items():
         if variable.startswith(ENV_PREFIX) and variable not in RESERVED:
             name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            names = [f"{ENV_PREFIX}{k.upper().replace('.', '__')}" for k in known]
+            names = [variable_of(k) for k in known]
             if not _is_known(name, known):
                 raise SettingsError(
                     f"environment variable {variable} is no setting.{nearest(variable, [*names, *RESERVED])} "
@@ -215,13 +220,7 @@ def validated(model: type[Model], layers: Layers) -> Model:
         SettingsError: Names the place, the setting, what was found and what is allowed.
     """
     try:
-        return model(**layers.merged())
+        return build(model, layers.merged())
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        found = first["input"]
-        allowed = first.get("ctx", {}).get("expected", "")
-        choices = re.findall(r"'([^']+)'", str(allowed))
-        hint = nearest(str(found), choices) if choices else ""
-        place = layers.source(name)
-        raise SettingsError(f"{place}: {name} = {found!r}: {first['msg'].lower()}.{hint}") from None
+        name, found, message = problem(error, model)
+        raise SettingsError(f"{layers.source(name)}: {name} = {found!r}: {message}") from None

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Severity
+from ocrsdk.cache.keys import EntryKey
 from ocrsdk.cache.store import Outcome, SampleCache
-from ocrsdk.cache.keys import EntryKey, fingerprint
+from ocrsdk.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from pytorch_lightning.loggers import Logger
 
+    from ocrsdk.loggers.base import RowLogger
+
 ROWS: list[tuple[int, dict[str, float]]] = [
     (0, {"train/loss": 3.0, "epoch": 0}),
     (9, {"train/loss": 2.0, "epoch": 0}),
@@ -53,7 +55,7 @@ class LoggerSuite:
         """Everything that is found in the run folder after the end, by ``row``; None if it can not be read back here."""
         return None
 
-    def build(self, folder: Path, resumed: bool = False, state: dict[str, Any] | None = None) -> Logger | None:
+    def build(self, folder: Path, resumed: bool = False, state: dict[str, Any] | None = None) -> RowLogger | Logger | None:
         """The logger of a run in ``folder``."""
         made = self.factory(self.factory.check_options(self.options, "logging.options"))
         settings = {"seed": 0, "data": {"root": None, "crop": 64}, "logging": {"loggers": ["x"]}}

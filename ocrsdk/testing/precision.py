@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from ocrsdk.errors import NonFiniteError, PluginError
+from ocrsdk.models.checkpoint import make_metadata
+from ocrsdk.models.dbnet import DBNet
 from ocrsdk.models.losses import DBLoss
-from ocrsdk.models.checkpoint import make_passport
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.models.postprocess import PostProcessor
 from ocrsdk.precision.base import SkipsUpdates
-from ocrsdk.training.callbacks.guard import NumericGuard
+from ocrsdk.precision.fp32 import FP32
+from ocrsdk.settings.sections import OptimizerSettings
+from ocrsdk.training.callbacks.guard import DetectionGuard, DetectionMonitor
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 from ocrsdk.training.module import DetectionModule
-from ocrsdk.training.optimizers import OptimizerSpec
+from ocrsdk.training.values import RunValues
 from ocrsdk.types import Annotation, Batch, Sample, TargetMaps
 
 if TYPE_CHECKING:
@@ -62,26 +64,49 @@ def batches(count: int, side: int = 64, size: int = 2, seed: int = 0) -> list[Ba
     return found
 
 
-def small_module(strategy: PrecisionStrategy, lr: float = 8e-3) -> DetectionModule:
-    """A detector with weights that depend on nothing, prepared for ``strategy``."""
+def small_module(strategy: PrecisionStrategy, folder: Path | None = None, lr: float = 8e-3) -> DetectionModule:
+    """A detector with weights that depend on nothing, prepared for ``strategy``; replay files go to ``folder``."""
     torch.manual_seed(0)
-    model = DBNet(DBNetConfig())
+    model = DBNet()
     strategy.prepare(model)
-    passport = make_passport(DBNetConfig(), {}, {}, {"loss": {}, "precision": {"options": {}}}, strategy.name)
-    spec = OptimizerSpec(lr=lr, warmup=0)
-    return DetectionModule(model, DBLoss(), PostProcessor(), spec, passport)
+    metadata = make_metadata(model, {}, {}, {"loss": {}}, strategy.name, precision_options={})
+    optimizer, guard, values = OptimizerSettings(lr=lr, warmup=0), DetectionGuard(folder), RunValues()
+    return DetectionModule(model, DBLoss(), PostProcessor(), optimizer, lambda: 0.0, guard, values, metadata)
 
 
-def small_trainer(strategy: PrecisionStrategy, folder: Path, epochs: int = 1, device: str = "cpu", **kwargs: Any) -> Trainer:
-    """A trainer as ``ocrsdk train`` builds it, without logs and validations."""
+def small_trainer(strategy: PrecisionStrategy, module: DetectionModule, epochs: int = 1, device: str = "cpu", **kwargs: Any) -> Trainer:
+    """A trainer for ``module`` as ``ocrsdk train`` builds it, without logs and validations."""
     precision = strategy.trainer_kwargs(device)
     plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]
-    callbacks = [NumericGuard(folder), *kwargs.pop("callbacks", [])]
+    callbacks = [module.guard, DetectionMonitor(module.guard, module.values), *kwargs.pop("callbacks", [])]
     options = {
         "accelerator": device, "devices": 1, "max_epochs": epochs, "logger": False, "enable_checkpointing": False,
         "enable_progress_bar": False, "enable_model_summary": False, "use_distributed_sampler": False, "log_every_n_steps": 1,
     }  # fmt: skip
     return Trainer(**{**options, **kwargs}, callbacks=callbacks, plugins=plugins, **precision)
+
+
+def one_step(strategy: PrecisionStrategy, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """(losses of two batches, all gradients in one vector) in float64, with the same weights for every strategy."""
+    module, losses = small_module(strategy), []
+    seen: list[torch.Tensor] = []
+
+    class Watch(Callback):
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+            gradients = [p.grad.detach().double().flatten() for p in module.model.parameters() if p.grad is not None]
+            seen.append(torch.cat(gradients).cpu())
+
+        def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: torch.Tensor) -> None:
+            scale = float(getattr(trainer.precision_plugin, "scale", 1.0))
+            losses.append(loss.detach().double().cpu() / scale)
+
+    small_trainer(strategy, module, device=device, accumulate_grad_batches=2, callbacks=[Watch()]).fit(module, loader(batches(2)))
+    return torch.stack(losses), seen[0]
+
+
+def deviation_from(reference: tuple[torch.Tensor, torch.Tensor], found: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """The larger of the relative deviations of losses and of gradients, both by their norms."""
+    return max(float((b - a).norm() / a.norm()) for a, b in zip(reference, found, strict=True))
 
 
 def loader(items: list[Batch]) -> DataLoader[Any]:
@@ -138,14 +163,23 @@ class PrecisionStrategySuite:
 
     def test_prepare_keeps_names_and_shapes(self) -> None:
         """Checkpoints stay exchangeable."""
-        plain = DBNet(DBNetConfig()).state_dict()
+        plain = DBNet().state_dict()
         prepared = small_module(self.make()).model.state_dict()
         assert {name: value.shape for name, value in prepared.items()} == {name: value.shape for name, value in plain.items()}
+
+    def test_numbers_are_as_it_declares(self) -> None:
+        """Losses and gradients of one update lie within ``deviation`` of fp32; a strategy that declares none gives the same bits."""
+        found = deviation_from(one_step(FP32(), self.device), one_step(self.make(), self.device))
+        print(f"{self.strategy.name}: deviates from fp32 by {found:.2e}, declares {self.strategy.deviation:g}")
+        assert found <= self.strategy.deviation, (
+            f"losses and gradients of {self.strategy.name!r} deviate from fp32 by {found:.2e}, which is more than it declares "
+            f"(deviation = {self.strategy.deviation:g})"
+        )
 
     def test_learns(self, tmp_path: Path) -> None:
         """The loss halves on pages seen again and again, and is computed in fp32."""
         strategy = self.make()
-        module = small_module(strategy)
+        module = small_module(strategy, tmp_path)
         losses = []
         original = module.training_step
 
@@ -156,24 +190,24 @@ class PrecisionStrategySuite:
             return total
 
         module.training_step = step  # type: ignore[method-assign]
-        small_trainer(strategy, tmp_path, epochs=12).fit(module, loader(batches(3)))
+        small_trainer(strategy, module, epochs=12).fit(module, loader(batches(3)))
         assert sum(losses[-3:]) < 0.5 * sum(losses[:3])
         assert all(p.isfinite().all() for p in module.model.parameters())
 
     def test_infinity_never_reaches_the_weights(self, tmp_path: Path) -> None:
-        """The update is left out, or the run stops; parameters and running statistics are as before it."""
+        """The update is skipped, or the run stops; parameters and running statistics are as before it."""
         strategy = self.make()
         good = batches(3)
         before = small_module(strategy)
-        small_trainer(strategy, tmp_path).fit(before, loader(good[:2]))
-        after = small_module(strategy)
-        trainer = small_trainer(strategy, tmp_path)
+        small_trainer(strategy, before).fit(before, loader(good[:2]))
+        after = small_module(strategy, tmp_path)
+        trainer = small_trainer(strategy, after)
         try:
             trainer.fit(after, loader([*good[:2], spoiled(good[2])]))
         except NonFiniteError as error:
             assert "step 2" in str(error)  # noqa: PT017 - both ways are allowed
         else:
-            assert after.skipped_steps == 1
+            assert after.guard.skipped_steps == 1
         assert trainer.global_step == 2
         wanted, found = before.model.state_dict(), after.model.state_dict()
         for name, value in wanted.items():
@@ -186,16 +220,16 @@ class PrecisionStrategySuite:
             items.insert(1, spoiled(items[0]))  # so that the scale is another one than at first
         data = loader(items)
         whole = small_module(self.make())
-        uninterrupted = small_trainer(self.make(), tmp_path, epochs=4)
+        uninterrupted = small_trainer(self.make(), whole, epochs=4)
         uninterrupted.fit(whole, data)
         part = small_module(self.make())
-        trainer = small_trainer(self.make(), tmp_path, epochs=2)
+        trainer = small_trainer(self.make(), part, epochs=2)
         trainer.fit(part, data)
         trainer.save_checkpoint(tmp_path / "part.ckpt")
         rest = small_module(self.make())
-        resumed = small_trainer(self.make(), tmp_path, epochs=4)
+        resumed = small_trainer(self.make(), rest, epochs=4)
         resumed.fit(rest, data, ckpt_path=tmp_path / "part.ckpt", weights_only=True)
-        assert (rest.global_step, rest.skipped_steps) == (whole.global_step, 4 if skips else 0)
+        assert (rest.global_step, rest.guard.skipped_steps) == (whole.global_step, 4 if skips else 0)
         assert getattr(resumed.precision_plugin, "scale", None) == getattr(uninterrupted.precision_plugin, "scale", None)
         found = rest.model.state_dict()
         for name, value in whole.model.state_dict().items():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -14,6 +13,8 @@ from ocrsdk.training.muon import Muon
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ocrsdk.settings.sections import OptimizerSettings
+
 _WEIGHT_DECAY = {"muon": 0.3, "adamw": 0.3, "sgd": 1e-4}
 """Muon's and AdamW's is multiplied by the learning rate alone (Loshchilov and Hutter 2019), SGD's is part of the gradient.
 
@@ -22,20 +23,7 @@ while the learning rate did.
 """
 
 
-@dataclass(frozen=True)
-class OptimizerSpec:
-    """How weights are updated; see ``settings.OptimizerSettings`` for the meaning of each field."""
-
-    name: Literal["muon", "adamw", "sgd"] = "muon"
-    lr: float = 8e-3
-    weight_decay: float | None = None
-    momentum: float = 0.9
-    schedule: Literal["cosine", "poly"] = "cosine"
-    warmup: float = 0.03
-    grad_clip: float = 5.0
-
-
-def build_optimizer(model: nn.Module, spec: OptimizerSpec, last: Iterable[nn.Module] = ()) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, spec: OptimizerSettings, last: Iterable[nn.Module] = ()) -> torch.optim.Optimizer:
     """An optimizer over the trainable parameters; biases and normalisation (one-dimensional ones) are not decayed.
 
     Args:
@@ -63,7 +51,7 @@ def build_optimizer(model: nn.Module, spec: OptimizerSpec, last: Iterable[nn.Mod
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum)  # fused, it copies gradients that are channels last
 
 
-def lr_factor(progress: float, spec: OptimizerSpec) -> float:
+def lr_factor(progress: float, spec: OptimizerSettings) -> float:
     """The learning rate as a share of its highest value.
 
     Args:

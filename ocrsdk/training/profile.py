@@ -12,16 +12,18 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.profilers import Profiler
 
-from ocrsdk.data.dataset import SampleIndex
+from ocrsdk.data.dataset import TrainDataset
 from ocrsdk.data.targets import draw_targets
 from ocrsdk.loggers.run_logger import RunLogger
 from ocrsdk.logs import get_logger
-from ocrsdk.training.device import peak_memory
+from ocrsdk.training.memory import peak_memory
 
 if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
     from ocrsdk.cache.store import SampleCache
-    from ocrsdk.data.dataset import TrainDataset
-    from ocrsdk.types import Batch
+    from ocrsdk.training.values import RunValues
+    from ocrsdk.types import Batch, Sample
 
 PHASES = ("data wait", "to device", "forward", "backward", "optimizer")
 """Parts of every training batch, by exclusive time."""
@@ -119,13 +121,21 @@ class Profile(Callback):
         workers: Loader processes.
         cpus: CPUs that this process may use.
         device: ``cpu``, ``cuda`` or ``mps``.
+        values: Of the run.
     """
 
     def __init__(
-        self, profiler: PhaseProfiler, dataset: TrainDataset, cache: SampleCache, workers: int, cpus: int, device: str
+        self,
+        profiler: PhaseProfiler,
+        dataset: Dataset[Sample],
+        cache: SampleCache,
+        workers: int,
+        cpus: int,
+        device: str,
+        values: RunValues,
     ) -> None:
         self.profiler, self.dataset, self.cache = profiler, dataset, cache
-        self.workers, self.cpus, self.device = workers, cpus, device
+        self.workers, self.cpus, self.device, self.values = workers, cpus, device, values
         self.report: ProfileReport | None = None
         self._batches: list[dict[str, float]] = []
         self._rates: list[float] = []
@@ -170,9 +180,9 @@ class Profile(Callback):
         """Log the shares so far."""
         for name, phase in self._phases(trainer).items():
             metric = f"profile/{name.replace(' ', '_')}"
-            pl_module.epoch_values[metric] = phase.share
+            self.values.epoch[metric] = phase.share
             if phase.p50:
-                pl_module.epoch_values.update({f"{metric}_{p}_ms": getattr(phase, p) for p in ("p50", "p95", "p99")})
+                self.values.epoch.update({f"{metric}_{p}_ms": getattr(phase, p) for p in ("p50", "p95", "p99")})
 
     def _phases(self, trainer: Trainer) -> dict[str, PhaseTime]:
         wall = max(time.perf_counter() - self._begun, 1e-9)
@@ -202,15 +212,21 @@ class Profile(Callback):
         get_logger(__name__).info("profile", verdict=self.report.verdict)
 
 
-def sample_times(dataset: TrainDataset, count: int = 8) -> dict[str, float]:
-    """Milliseconds to make one sample, medians over a few: read (or hit), view, maps."""
+def sample_times(dataset: Dataset[Sample], count: int = 8) -> dict[str, float]:
+    """Milliseconds to make one sample, medians over a few: read (or hit), view, maps; of another dataset than ours: view alone."""
     times = []
+    if not isinstance(dataset, TrainDataset):
+        start = time.perf_counter()
+        number = min(count, len(dataset))  # type: ignore[arg-type]
+        for index in range(number):
+            dataset[index]
+        return {"read": 0.0, "view": 1000 * (time.perf_counter() - start) / max(1, number), "maps": 0.0}
     for index in range(min(count, len(dataset))):
         annotation = dataset.annotations[index]
         start = time.perf_counter()
         dataset.source.page(annotation, dataset.transform.preparation)
         page = time.perf_counter()
-        sample = dataset[SampleIndex(0, index)]
+        sample = dataset[index]
         whole = time.perf_counter()
         draw_targets(sample.polygons, sample.ignore, sample.image.shape[0], sample.image.shape[1], dataset.targets)
         maps = time.perf_counter() - whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import CheckpointError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Replay:
     """What ``write_replay`` keeps."""
 
-    passport: dict[str, Any]
+    metadata: dict[str, Any]
     """As in a checkpoint: the model, the settings, the precision."""
     state: dict[str, torch.Tensor]
     """The network's weights before the update."""
@@ -51,9 +51,9 @@ def write_replay(folder: Path, module: DetectionModule, batches: list[Batch], me
     for batch in batches:
         assert batch.targets is not None
         names = [str(sample.annotation.image) for sample in batch.samples]
-        kept.append({"image": batch.image.cpu(), "targets": [m.cpu() for m in astuple(batch.targets)], "names": names})
+        kept.append({"image": batch.image.cpu(), "targets": [m.cpu() for m in batch.targets], "names": names})
     content = {
-        "ocrsdk": module.passport,
+        "ocrsdk": module.metadata,
         "state_dict": {f"model.{name}": value.cpu() for name, value in module.model.state_dict().items()},
         "global_step": module.global_step,
         "replay": {"batches": kept, "message": message, "scale": scale},

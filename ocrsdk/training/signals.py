@@ -16,7 +16,7 @@ from pytorch_lightning import Callback
 from ocrsdk.logs import is_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
 _CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -27,14 +27,14 @@ _ONE_HANG_UP = 2.0
 
 
 class StopSignals(Callback):
-    """While the run trains, the first SIGINT, SIGTERM or SIGHUP calls ``request_stop``; a second one ends the process at once.
+    """While the run trains, the first SIGINT, SIGTERM or SIGHUP makes the calls of ``request_stop``; a second one ends the process at once.
 
     The handlers replace Lightning's own, which raises in the middle of an epoch; they are set when training starts, after
     Lightning has set its. The run takes place in the context of this object, which puts back what was there before either. Outside
     the main thread nothing is done: Python delivers signals to the main thread alone.
     """
 
-    def __init__(self, request_stop: Callable[[], None]) -> None:
+    def __init__(self, request_stop: Sequence[Callable[[], None]]) -> None:
         self._request_stop = request_stop
         self._previous: dict[int, Any] = {}
         self.received: signal.Signals | None = None
@@ -42,18 +42,18 @@ class StopSignals(Callback):
         self._terminal = sys.stderr.isatty()
 
     def on_train_start(self, *_args: Any) -> None:
-        """Take over."""
+        """Set the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in _CAUGHT:
                 signal.signal(number, self._handle)
 
     def __enter__(self) -> None:
-        """Remember."""
+        """Remember the handlers that are there."""
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.getsignal(number) for number in _CAUGHT}
 
     def __exit__(self, *_exception: object) -> None:
-        """Give back."""
+        """Put back the handlers that were there."""
         for number, handler in self._previous.items():
             if handler is not None:  # else it was not set from Python
                 signal.signal(number, handler)
@@ -68,7 +68,8 @@ class StopSignals(Callback):
                     os.write(2, b"\x1b[?25h\n")  # a progress bar has hidden the cursor
             os._exit(128 + number)  # an exception could get lost in compiled code; nothing on disk is half-written
         self.received, self._at = signal.Signals(number), time.monotonic()
-        self._request_stop()
+        for request in self._request_stop:
+            request()
         if number == signal.SIGHUP and self._terminal:  # it is gone: whatever is still said must not cost the checkpoint
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for descriptor in (1, 2):

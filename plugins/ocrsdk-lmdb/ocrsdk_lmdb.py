@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import lmdb
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+import ocrsdk
 from ocrsdk import hookimpl
-from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
-from ocrsdk.cache.file_system import check_root, environment_error
-from ocrsdk.cache.folder import Marker, VersionFolder, remove_version_folder
-from ocrsdk.cache.lock import Hold
+from ocrsdk.cache.base import CacheBackend, Finding, Severity, Usage
+from ocrsdk.cache.folder_backend import FolderBackend
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
 if TYPE_CHECKING:
@@ -84,116 +81,75 @@ def _close_if_idle(shared: _Shared) -> None:
                 del _open[path]
 
 
-class LmdbCache(CacheBackend):
+class LmdbCache(FolderBackend[_Shared]):
     """Values in LMDB; for one machine, any number of processes."""
 
     name = "lmdb"
     summary = "memory-mapped, for one machine: many readers, hits without a copy"
 
-    class Options(BaseModel):
+    class Options(ocrsdk.Options):
         """Options of ``lmdb``."""
-
-        model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         durability: Literal["full", "fast"] = "full"
         """``full`` waits for the disk at each write; ``fast`` does not, and a power cut may cost the version."""
 
-    def __init__(self, location: CacheLocation, options: BaseModel | None = None) -> None:
-        super().__init__(location, options)
-        self._folder = VersionFolder(location, self.name)
-        self._forget()
+    # -------------------------------------------------------------------- the store
 
-    def _forget(self) -> None:
-        self._shared: _Shared | None = None
-        self._hold: Hold | None = None
-        self._pid = -1
+    def create_store(self, folder: Path) -> None:
+        """A folder of LMDB's own."""
+        (folder / "lmdb").mkdir(mode=0o700)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_shared": None, "_hold": None, "_pid": -1}
-
-    # -------------------------------------------------------------------- opening
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        path = self._folder.path
-        try:
-            yield
-        except CacheError:
-            raise
-        except (lmdb.ReadersFullError, lmdb.LockError, lmdb.DiskError, lmdb.MemoryError) as error:
-            raise CacheEnvironmentError(f"{path}: {error}") from error
-        except lmdb.Error as error:
-            if "No space left" in str(error) or "Read-only" in str(error) or "Permission" in str(error):
-                raise CacheEnvironmentError(f"{path}: {error}") from error
-            raise CacheStoreError(f"{path}: the store is damaged ({error}). Try: ocrsdk cache clear --rebuild") from error
-        except OSError as error:
-            raise environment_error(error, path) from error
-
-    def prepare(self) -> None:
-        """Create the version, and close it again."""
-        with self._errors():
-            check_root(self.location.folder)
-            self._opened(create=True)
-            self.close()
-            self._folder.settle_budget()
-            self._folder.mark_used()
-
-    def _opened(self, create: bool = False) -> lmdb.Environment:
-        if self._shared is not None and self._pid == os.getpid():
-            if self._hold is not None and self._hold.still_there():
-                return self._shared.environment
-            self.close()  # cleared or removed by another process
-        self._forget()
-        path = self._folder.path
-        if create:
-            self._folder.create(lambda part: (part / "lmdb").mkdir(mode=0o700))
-        Marker.read(path)
-        inner = path / "lmdb"
+    def open_store(self, folder: Path) -> _Shared:
+        """The file, shared with every other use of it in this process."""
+        inner = folder / "lmdb"
         data = inner / "data.mdb"
-        self._hold = Hold(path)
-        read_only = not os.access(inner, os.W_OK)
         if data.exists():
             _refuse_cut(data)
-        elif not inner.is_dir() or read_only:
+        elif not inner.is_dir() or self.read_only:
             raise CacheStoreError(f"{inner}: data.mdb is missing. Try: ocrsdk cache clear --rebuild")
-        self._shared = _acquire(
-            inner, map_size=_rounded(self.location.budget + self.location.budget // 8 + _ROOM), max_readers=4096,
-            sync=self.options.durability == "full", readonly=read_only, lock=not read_only, readahead=True, mode=0o600,
+        size = _rounded(self.location.budget + self.location.budget // 8 + _ROOM)
+        return _acquire(
+            inner, map_size=size, max_readers=4096, sync=self.options.durability == "full", readonly=self.read_only,
+            lock=not self.read_only, readahead=True, mode=0o600,
         )  # fmt: skip
-        self._pid = os.getpid()
-        return self._shared.environment
 
-    def close(self) -> None:
-        """See the contract. Values in use keep their pages."""
-        if self._shared is not None and self._pid == os.getpid():
-            self._shared.users -= 1
-            _close_if_idle(self._shared)
-            if self._hold is not None:
-                self._hold.close()
-        self._forget()
+    def close_store(self, store: _Shared) -> None:
+        """Let go of the file; values in use keep their pages."""
+        store.users -= 1
+        _close_if_idle(store)
+
+    def is_own_file(self, path: str) -> bool:
+        """LMDB's two files."""
+        return path in _FILES
+
+    def wrong_store(self, error: Exception) -> CacheError | None:
+        """What LMDB says, by its right name."""
+        if not isinstance(error, lmdb.Error):
+            return None
+        environment = (lmdb.ReadersFullError, lmdb.LockError, lmdb.DiskError, lmdb.MemoryError)
+        if isinstance(error, environment) or any(word in str(error) for word in ("No space left", "Read-only", "Permission")):
+            return CacheEnvironmentError(f"{self.path}: {error}")
+        return CacheStoreError(f"{self.path}: the store is damaged ({error}). Try: ocrsdk cache clear --rebuild")
 
     # ------------------------------------------------------------------- contract
 
     @property
     def read_only(self) -> bool:
         """True if the version is there and may not be written."""
-        path = self._folder.path
-        return path.is_dir() and not os.access(path / "lmdb", os.W_OK)
+        return self.path.is_dir() and not os.access(self.path / "lmdb", os.W_OK)
 
     def get(self, key: str) -> bytes | memoryview | None:
         """A view of the mapped file; it, and what is made from it, keeps a read transaction open until it is let go."""
-        with self._errors():
-            if self._shared is None and not self._folder.path.is_dir():
+        with self.errors():
+            if not self.is_open and not self.path.is_dir():
                 return None
             try:
-                env = self._opened()
+                shared = self.opened(create=False)
             except CacheForeignError:
-                if self._folder.path.is_dir():
+                if self.path.is_dir():
                     raise
                 return None  # removed meanwhile
-            shared = self._shared
-            assert shared is not None
-            transaction = env.begin(buffers=True)
+            transaction = shared.environment.begin(buffers=True)
             found = transaction.get(key.encode("ascii"))
             if found is None or len(found) == 0 or shared.views >= _MOST_VIEWS:
                 value = None if found is None else bytes(found)
@@ -208,10 +164,9 @@ class LmdbCache(CacheBackend):
         """See the contract."""
         if not isinstance(value, bytes):
             raise TypeError(f"a cache stores bytes, not {type(value).__name__}")
-        with self._errors():
-            env = self._opened(create=True)
-            if self.read_only:
-                raise CacheEnvironmentError(f"{self._folder.path}: cannot be written; it is read-only")
+        with self.errors():
+            env = self.opened().environment
+            self.refuse_read_only()
             name = key.encode("ascii")
             try:
                 with env.begin(write=True) as transaction:
@@ -224,18 +179,16 @@ class LmdbCache(CacheBackend):
                     transaction.put(_BYTES, _SUM.pack(size))
             except lmdb.MapFullError:
                 return False
-            if self._hold is None or not self._hold.still_there():
-                self.close()
-                raise CacheEnvironmentError(f"{self._folder.path}: was removed while it was being written; the value is not kept")
+            self.confirm_written()
             return True
 
     def delete(self, key: str) -> bool:
         """See the contract."""
-        with self._errors():
-            if not self._folder.path.is_dir() or self.read_only:
+        with self.errors():
+            if not self.path.is_dir() or self.read_only:
                 return False
             name = key.encode("ascii")
-            with self._opened().begin(write=True) as transaction:
+            with self.opened(create=False).environment.begin(write=True) as transaction:
                 before = transaction.get(name)
                 if before is None:
                     return False
@@ -246,11 +199,11 @@ class LmdbCache(CacheBackend):
     def __iter__(self) -> Iterator[str]:
         last = b""
         while True:
-            with self._errors():
-                if not self._folder.path.is_dir():
+            with self.errors():
+                if not self.path.is_dir():
                     return
                 names = []
-                with self._opened().begin() as transaction, transaction.cursor() as cursor:
+                with self.opened(create=False).environment.begin() as transaction, transaction.cursor() as cursor:
                     if cursor.set_range(last + b"\0"):
                         for name in cursor.iternext(keys=True, values=False):
                             names.append(name)
@@ -263,52 +216,32 @@ class LmdbCache(CacheBackend):
 
     def usage(self) -> Usage:
         """See the contract."""
-        with self._errors():
-            if not self._folder.path.is_dir():
+        with self.errors():
+            if not self.path.is_dir():
                 return Usage(0, 0)
-            with self._opened().begin() as transaction:
+            with self.opened(create=False).environment.begin() as transaction:
                 entries = transaction.stat()["entries"]
                 noted = transaction.get(_BYTES) is not None
                 return Usage(entries - noted, _total(transaction))
 
-    def versions(self) -> list[VersionInfo]:
-        """See the contract."""
-        return self._folder.infos(lambda location: LmdbCache(location, self.options))
-
-    def remove_version(self, version: str) -> None:
-        """See the contract."""
-        folder = self._folder.find(version)
-        if version == self.location.version:
-            self.close()
-        remove_version_folder(folder, _FILES.__contains__)
-
-    def health(self, fix: bool = False) -> list[Finding]:
-        """Marker, file and tree; the values themselves are read by ``ocrsdk cache validate``."""
-        try:
-            check_root(self.location.folder)
-            Marker.read(self._folder.path)
-            with self._errors():
-                env = self._opened()
-                stale = env.reader_check()
-                found = []
-                if stale:
-                    found.append(Finding(Severity.NOTE, f"{stale} slots of killed readers", fixed=True))
-                total = 0
-                with env.begin(buffers=True) as transaction:
-                    for name, value in transaction.cursor():
-                        total += _cost(len(value)) if bytes(name) != _BYTES else 0
-                    noted = _total(transaction)
-                if total != noted and fix:
-                    with env.begin(write=True) as transaction:
-                        transaction.put(_BYTES, _SUM.pack(total))
-                if total != noted:
-                    remedy = "" if fix else "ocrsdk cache health --fix"
-                    found.append(Finding(Severity.WARNING, f"counted {noted} bytes, found {total}", remedy, fixed=fix))
-                return found
-        except (CacheEnvironmentError, CacheForeignError, OSError) as error:
-            return [Finding(Severity.ERROR, str(error))]
-        except CacheStoreError as error:
-            return [Finding(Severity.ERROR, str(error), "ocrsdk cache clear --rebuild", damaged=True)]
+    def examine(self, fix: bool) -> Iterator[Finding]:
+        """Readers and counters; the values themselves are read by ``ocrsdk cache validate``."""
+        with self.errors():
+            env = self.opened(create=False).environment
+            stale = env.reader_check()
+            total = 0
+            with env.begin(buffers=True) as transaction:
+                for name, value in transaction.cursor():
+                    total += _cost(len(value)) if bytes(name) != _BYTES else 0
+                noted = _total(transaction)
+            if total != noted and fix:
+                with env.begin(write=True) as transaction:
+                    transaction.put(_BYTES, _SUM.pack(total))
+        if stale:
+            yield Finding(Severity.NOTE, f"{stale} slots of killed readers", fixed=True)
+        if total != noted:
+            remedy = "" if fix else "ocrsdk cache health --fix"
+            yield Finding(Severity.WARNING, f"counted {noted} bytes, found {total}", remedy, fixed=fix)
 
 
 def _total(transaction: lmdb.Transaction) -> int:

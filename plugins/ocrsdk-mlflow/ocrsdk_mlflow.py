@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from lightning_fabric.utilities.rank_zero import rank_zero_only
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict
 
+import ocrsdk
 from ocrsdk import hookimpl
 from ocrsdk.errors import LoggerError
-from ocrsdk.loggers.base import LoggerFactory, RunInfo
-from ocrsdk.loggers.row_logger import RowLogger
+from ocrsdk.loggers.base import LoggerFactory, RowLogger, RunInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
-    from pytorch_lightning.loggers import Logger
 
 _MOST_PARAMS = 100
 """Parameters that MLflow takes in one call."""
@@ -54,14 +51,12 @@ class MlflowLogger(RowLogger):
         """Whether the server had the row when the run was resumed."""
         return row in self._present
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """One request with all metrics of the row."""
         self._time = max(int(time.time() * 1000), self._time + 1)
         values = [Metric(key, float(value), self._time, step or 0) for key, value in metrics.items()]
         self.client.log_batch(self.run_id, metrics=values)
 
-    @rank_zero_only
     def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: Any) -> None:
         """Pictures, as artifacts ``<key>/<caption>-<step>.png``."""
         import cv2
@@ -78,7 +73,6 @@ class MlflowLogger(RowLogger):
         """MLflow's id of the run, so that a resumed run goes on in it."""
         return {"run_id": self.run_id}
 
-    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Close the run."""
         self.client.set_terminated(self.run_id, "FINISHED" if status == "success" else "FAILED")
@@ -90,17 +84,15 @@ class MlflowLoggerFactory(LoggerFactory):
     name = "mlflow"
     summary = "an MLflow tracking server, or a local store"
 
-    class Options(BaseModel):
+    class Options(ocrsdk.Options):
         """Options of ``mlflow``."""
-
-        model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         tracking_uri: str | None = None
         """Address of the server; by default ``MLFLOW_TRACKING_URI``, else a folder ``mlruns`` beside the run folder."""
         experiment: str = "ocrsdk"
         """Name of the experiment."""
 
-    def build(self, run: RunInfo) -> Logger:
+    def build(self, run: RunInfo) -> RowLogger:
         """Make or resume the MLflow run.
 
         Raises:

@@ -7,10 +7,9 @@ learning with limited numerical precision"; Zamirai et al. 2020, "Revisiting BFl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
+import ocrsdk
 from ocrsdk import hookimpl
 from ocrsdk.errors import PluginError
 from ocrsdk.precision.base import PrecisionStrategy
@@ -45,11 +44,10 @@ class Bf16Stochastic(PrecisionStrategy):
     name = "bf16-stochastic"
     summary = "weights in bfloat16, updated with stochastic rounding"
     guards = "a loss or gradient that is NaN or infinite stops the run before the weights change"
+    deviation = 0.15
 
-    class Options(BaseModel):
+    class Options(ocrsdk.Options):
         """Options of ``bf16-stochastic``."""
-
-        model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         seed: int = 0
         """Of the rounding."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch.utils.tensorboard import SummaryWriter
 
+import ocrsdk
 from ocrsdk import hookimpl
 from ocrsdk.errors import LoggerError
-from ocrsdk.loggers.base import LoggerFactory, RunInfo
-from ocrsdk.loggers.row_logger import RowLogger
+from ocrsdk.loggers.base import LoggerFactory, RowLogger, RunInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from pytorch_lightning.loggers import Logger
 
 
 class TensorBoardLogger(RowLogger):
@@ -44,7 +42,6 @@ class TensorBoardLogger(RowLogger):
         """The writer, for whatever this class does not do."""
         return self._writer
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """One event for each metric, all at one time."""
         self._time = max(time.time(), self._time + 1e-4)
@@ -57,7 +54,6 @@ class TensorBoardLogger(RowLogger):
         """Whether the row stood in the event files when the run was resumed."""
         return row in self._present
 
-    @rank_zero_only
     def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: Any) -> None:
         """Pictures, tagged with their captions."""
         captions = kwargs.get("caption") or [str(i) for i in range(len(images))]
@@ -69,7 +65,6 @@ class TensorBoardLogger(RowLogger):
         self._writer.flush()
         return {}
 
-    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Close the file."""
         self._writer.close()
@@ -81,15 +76,13 @@ class TensorBoardLoggerFactory(LoggerFactory):
     name = "tensorboard"
     summary = "event files in the run folder, for tensorboard --logdir runs"
 
-    class Options(BaseModel):
+    class Options(ocrsdk.Options):
         """Options of ``tensorboard``."""
-
-        model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         flush_seconds: int = Field(0, ge=0)
         """Longest time that a row waits before it is on the disk; 0 for none."""
 
-    def build(self, run: RunInfo) -> Logger:
+    def build(self, run: RunInfo) -> RowLogger:
         """A logger that adds an event file to the run's."""
         folder = run.folder / "tensorboard"
         try:

@@ -7,17 +7,20 @@ import json
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import valkey
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
+import ocrsdk
 from ocrsdk import hookimpl
 from ocrsdk.cache.base import KEY, CacheBackend, CacheLocation, Finding, Severity, Usage, VersionInfo
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheForeignError, CacheStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic import BaseModel
 
 _LEASE_SECONDS = 90
 """A version counts as in use for so long after a process last touched it."""
@@ -50,10 +53,8 @@ class ValkeyCache(CacheBackend):
     name = "valkey"
     summary = "on a Valkey or Redis server, shared by several machines"
 
-    class Options(BaseModel):
+    class Options(ocrsdk.Options):
         """Options of ``valkey``."""
-
-        model_config: ClassVar = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
         url: str = "valkey://localhost:6379/0"
         """``valkey://HOST:PORT/DB``, ``valkeys://`` with TLS, ``unix://PATH``."""

@@ -12,7 +12,8 @@ from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.frame import SCHEMA
 from ocrsdk.cache.store import SampleCache
-from ocrsdk.cache.keys import EntryKey, fingerprint
+from ocrsdk.cache.keys import EntryKey
+from ocrsdk.fingerprint import fingerprint
 from ocrsdk.testing.cache import value
 
 MANIFEST = {"test": 1}

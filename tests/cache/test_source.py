@@ -19,7 +19,8 @@ from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.stats import Counter, read_sessions
 from ocrsdk.cache.store import Outcome, SampleCache
-from ocrsdk.cache.keys import EntryKey, fingerprint
+from ocrsdk.cache.keys import EntryKey
+from ocrsdk.fingerprint import fingerprint
 from ocrsdk.data.dataset import EvalDataset, SampleIndex, TrainDataset
 from ocrsdk.cache.encoding import decode_arrays, encode_arrays
 from ocrsdk.data.folder import load_annotations

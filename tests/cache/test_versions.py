@@ -11,7 +11,7 @@ import pytest
 
 from ocrsdk import Settings
 from ocrsdk.runs.build import open_cache
-from ocrsdk.cache.keys import differences, fingerprint
+from ocrsdk.fingerprint import differences, fingerprint
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.source import SampleSource
 from ocrsdk.types import Annotation, TextInstance

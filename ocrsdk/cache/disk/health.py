@@ -12,9 +12,9 @@ import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 
 from ocrsdk.cache.base import Finding, Severity
-from ocrsdk.cache.folder import foreign_files, leftovers
-from ocrsdk.cache.lock import Hold
 from ocrsdk.cache.disk.index import VALUE_FILE, is_ours
+from ocrsdk.cache.folder import foreign_files, leftovers
+from ocrsdk.cache.lock import VersionLock
 from ocrsdk.errors import CacheEntryError
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ _Row = tuple[int, object]
 class Examination:
     """One health check of one version."""
 
-    def __init__(self, cache: DiskCache, path: Path, fix: bool) -> None:
-        self.cache, self.path = cache, path
-        self.index = cache._opened(create=False)
+    def __init__(self, cache: DiskCache, fix: bool) -> None:
+        self.cache, self.path = cache, cache.path
+        self.index = cache.opened(create=False)
         self.fix = fix and not self.index.read_only
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is not as it should be."""
         yield from self._permissions()
-        with self.cache._errors():
+        with self.cache.errors():
             damage = [row[0] for row in self.index.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
         if damage:
             what = f"{self.path / DBNAME}: the index is damaged ({damage[0]})"
@@ -64,7 +64,7 @@ class Examination:
                     self.path.chmod(0o700)
             fixed = not self.path.stat().st_mode & 0o077
             yield Finding(Severity.WARNING, f"{self.path}: open to others (mode {mode:o})", f"chmod 700 {self.path}", fixed)
-        if left := leftovers(self.cache._folder.base):
+        if left := leftovers(self.cache.folder.base):
             if self.fix:
                 for path in left:
                     shutil.rmtree(path, ignore_errors=True)
@@ -72,7 +72,7 @@ class Examination:
             yield Finding(Severity.WARNING, what, "ocrsdk cache health --fix", self.fix and not any(path.exists() for path in left))
 
     def _settings_rows(self) -> Iterator[Finding]:
-        with self.cache._errors():
+        with self.cache.errors():
             rows = {str(row[0]) for row in self.index.execute("SELECT key FROM Settings")}
             ((count, entries, size, total),) = self.index.execute(_COUNTERS)
         known = set(diskcache.DEFAULT_SETTINGS) | {"count", "size", "hits", "misses"}
@@ -80,7 +80,7 @@ class Examination:
             yield Finding(Severity.WARNING, f"{self.path / DBNAME}: unknown setting {row!r} in the index; it is ignored")
         if (count, size) != (entries, total):
             if self.fix:
-                with self.cache._errors(), self.index.transact():
+                with self.cache.errors(), self.index.transact():
                     self.index.execute("UPDATE Settings SET value = (SELECT COUNT(*) FROM Cache) WHERE key = 'count'")
                     self.index.execute("UPDATE Settings SET value = (SELECT COALESCE(SUM(size), 0) FROM Cache) WHERE key = 'size'")
             what = f"{self.path / DBNAME}: counts {count} entries of {size} bytes, has {entries} of {total}"
@@ -88,11 +88,10 @@ class Examination:
 
     def _others(self) -> bool:
         """Whether another process has the version open."""
-        assert self.cache._hold is not None
         self.cache.close()
-        with Hold.alone(self.path) as alone:
+        with VersionLock.alone(self.path) as alone:
             pass
-        self.index = self.cache._opened(create=False)
+        self.index = self.cache.opened(create=False)
         return not alone
 
     def _entries(self) -> Iterator[Finding]:
@@ -101,7 +100,7 @@ class Examination:
         named, lost, sizes, refused = set[str](), list[_Row](), list[_Row](), list[_Row]()
         last = -(2**63)
         while True:
-            with self.cache._errors():
+            with self.cache.errors():
                 rows = self.index.execute(
                     "SELECT rowid, key, raw, mode, filename, size, typeof(value), expire_time FROM Cache"
                     " WHERE rowid > ? ORDER BY rowid LIMIT 5000",
@@ -154,7 +153,7 @@ class Examination:
             return
         if self.fix:
             for start in range(0, len(rows), 100):  # short transactions: a writer never waits long
-                with self.cache._errors(), self.index.transact():
+                with self.cache.errors(), self.index.transact():
                     for row in rows[start : start + 100]:  # unless it has been replaced meanwhile
                         self.index.execute("DELETE FROM Cache WHERE rowid = ? AND filename IS ?", row)
             for _, filename in rows:  # of the wrong size, or gone already; names that are not ours are not followed
@@ -170,7 +169,7 @@ class Examination:
             oldest = time.time() - _GRACE_SECONDS
             orphans = [name for name in orphans if _mtime(self.path / name) < oldest]
         else:
-            with self.cache._errors():  # nobody else: those whose row came meanwhile have it by now
+            with self.cache.errors():  # nobody else: those whose row came meanwhile have it by now
                 orphans = [n for n in orphans if not self.index.execute("SELECT 1 FROM Cache WHERE filename = ?", (n,))]
         if not orphans:
             return

@@ -12,7 +12,7 @@ from ocrsdk.logs import get_logger
 if TYPE_CHECKING:
     from ocrsdk.cache.stats import Counts
     from ocrsdk.cache.store import SampleCache
-    from ocrsdk.training.module import DetectionModule
+    from ocrsdk.training.values import RunValues
 
 
 class CacheMonitor(Callback):
@@ -20,10 +20,11 @@ class CacheMonitor(Callback):
 
     Args:
         cache: The run's cache.
+        values: Of the run.
     """
 
-    def __init__(self, cache: SampleCache) -> None:
-        self.cache = cache
+    def __init__(self, cache: SampleCache, values: RunValues) -> None:
+        self.cache, self.values = cache, values
         self._before: Counts | None = None
         self._epochs = 0
 
@@ -40,8 +41,7 @@ class CacheMonitor(Callback):
         self._epochs += 1
         if epoch.hit_rate is None:
             return
-        module: DetectionModule = pl_module  # type: ignore[assignment]
-        module.epoch_values.update({"cache/hit_rate": epoch.hit_rate, "cache/regenerated": epoch.regenerated})
+        self.values.epoch.update({"cache/hit_rate": epoch.hit_rate, "cache/regenerated": epoch.regenerated})
         again = epoch.regenerated - epoch.new
         if self._epochs > 1 and again:
             remedy = "raise cache.budget" if epoch.not_admitted else "see: ocrsdk cache health"

@@ -36,6 +36,11 @@ class RunLimits(Callback):
         self._started = time.monotonic()
         self._longest_validation = 0.0
         self._validation_started = 0.0
+        self._trainer: Trainer | None = None
+
+    def progress(self) -> float:
+        """Share of the run that is over, by the updates that were made; 0 before it starts."""
+        return self._progress(self._trainer, self._trainer.global_step) if self._trainer is not None else 0.0
 
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resume included."""
@@ -60,9 +65,9 @@ class RunLimits(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Start the clock."""
+        self._trainer = trainer
         self._started = time.monotonic()
         module: DetectionModule = pl_module
-        module.progress = lambda: self._progress(trainer, module.global_step)
         reached = int(self._progress(trainer, module.attempted_steps) * self.validations + 1e-6)
         self._validated = min(self._validated, reached)  # a finished run that is given more gets more
         trainer.val_check_batch = 1  # Lightning validates after whichever batch ``_set_due`` says

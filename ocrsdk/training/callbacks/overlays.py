@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from ocrsdk.training.callbacks.checkpoints import BestAndLast
     from ocrsdk.training.module import DetectionModule
-    from ocrsdk.types import Annotation
 
 
 class Overlays(Callback):
@@ -21,13 +20,12 @@ class Overlays(Callback):
 
     Args:
         folder: Where the pictures go, one for each page.
-        annotations: Validation pages, in the order of the data set.
         best: Knows which weights are the best.
         pages: How many pages to draw.
     """
 
-    def __init__(self, folder: Path, annotations: list[Annotation], best: BestAndLast, pages: int) -> None:
-        self.folder, self.annotations, self.best, self.pages = folder, annotations, best, pages
+    def __init__(self, folder: Path, best: BestAndLast, pages: int) -> None:
+        self.folder, self.best, self.pages = folder, best, pages
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw."""
@@ -35,5 +33,5 @@ class Overlays(Callback):
         # Lightning calls checkpoint callbacks last, so ``best`` does not know this score yet.
         if trainer.sanity_checking or module.score is None or module.score.hmean < self.best.best_hmean:
             return
-        for page, annotation in list(zip(module.pages, self.annotations, strict=False))[: self.pages]:
+        for page, annotation in list(zip(module.pages, module.truths, strict=True))[: self.pages]:
             draw_page(page, self.folder / f"{page.image.stem}.jpg", annotation)

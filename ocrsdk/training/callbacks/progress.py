@@ -48,8 +48,7 @@ class TrainingProgress(Callback):
         self._recent.append((now, len(batch.samples)))
         if self._bar is None and now - self._last_line < _PLAIN_EVERY:
             return
-        module: DetectionModule = pl_module
-        progress = min(module.progress(), 1.0)
+        progress = min(self._limits.progress(), 1.0)
         if logs.is_json():
             self._last_line = now
             fields = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "loss": round(float(outputs["loss"]), 4)}

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, Trainer
 
-from ocrsdk.training.device import peak_memory, reset_peak_memory
+from ocrsdk.training.memory import peak_memory, reset_peak_memory
 
 if TYPE_CHECKING:
+    from ocrsdk.training.values import RunValues
     from ocrsdk.types import Batch
 
 
@@ -21,10 +22,11 @@ class Resources(Callback):
 
     Args:
         device: ``cpu``, ``cuda`` or ``mps``.
+        values: Of the run.
     """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, values: RunValues) -> None:
+        self.device, self.values = device, values
         self._epoch: list[float] = []
         self._all: list[float] = []
         self._ended: float | None = None
@@ -36,7 +38,7 @@ class Resources(Callback):
 
     @property
     def peak_memory_bytes(self) -> int:
-        """Highest use since training began; see ``training.device``."""
+        """Highest use since training began; see ``training.memory``."""
         return peak_memory(self.device)
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -63,5 +65,5 @@ class Resources(Callback):
         """Log."""
         self._all += self._epoch
         if self._epoch:
-            pl_module.epoch_values["speed/images_per_second"] = statistics.median(self._epoch)
-        pl_module.epoch_values["memory/peak_mib"] = self.peak_memory_bytes / 2**20
+            self.values.epoch["speed/images_per_second"] = statistics.median(self._epoch)
+        self.values.epoch["memory/peak_mib"] = self.peak_memory_bytes / 2**20

@@ -15,6 +15,7 @@ from ocrsdk.loggers.run_logger import RunLogger
 if TYPE_CHECKING:
     from ocrsdk.training.callbacks.limits import RunLimits
     from ocrsdk.training.module import DetectionModule
+    from ocrsdk.training.values import RunValues
     from ocrsdk.types import Batch
 
 
@@ -26,18 +27,15 @@ class Rows(Callback):
 
     Args:
         limits: Knows the time.
+        values: What is to be written.
     """
 
-    def __init__(self, limits: RunLimits) -> None:
-        self._limits = limits
+    def __init__(self, limits: RunLimits, values: RunValues) -> None:
+        self._limits, self._values = limits, values
         self.samples = 0
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Join the writer."""
-        if isinstance(trainer.logger, RunLogger):
-            trainer.logger.axes = self._columns
-
-    def _columns(self) -> dict[str, float]:
+    def columns(self) -> dict[str, float]:
+        """Further columns of every row; the writer asks for them."""
         return {"samples": self.samples, "wall_time": round(self._limits.elapsed(), 3)}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -46,15 +44,15 @@ class Rows(Callback):
         self.samples += len(batch.image)
         if module.ends_update(batch_idx):
             if module.logs_last_step:
-                self._write(trainer, module, module.step_values)
-            module.step_values.clear()
+                self._write(trainer, module, self._values.step)
+            self._values.step.clear()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the epoch's row; a validation that was due has written its own."""
         module: DetectionModule = pl_module
         if not (self._limits.stop_requested and not trainer.is_last_batch):  # a resumed run ends the epoch, and writes its row
-            self._write(trainer, module, module.epoch_values)
-        module.epoch_values.clear()
+            self._write(trainer, module, self._values.epoch)
+        self._values.epoch.clear()
 
     def _write(self, trainer: Trainer, module: DetectionModule, values: dict[str, Any]) -> None:
         if isinstance(trainer.logger, RunLogger) and values:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ocrsdk.cache.base import CacheLocation, Severity
-from ocrsdk.cache.keys import fingerprint
 from ocrsdk.errors import CacheEnvironmentError, CacheError, CacheStoreError
+from ocrsdk.fingerprint import fingerprint
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
 from ocrsdk_lmdb import LmdbCache
 

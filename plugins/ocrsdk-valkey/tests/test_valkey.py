@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Severity
-from ocrsdk.cache.keys import fingerprint
 from ocrsdk.errors import CacheEnvironmentError, CacheError
+from ocrsdk.fingerprint import fingerprint
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
 from ocrsdk_valkey import ValkeyCache
 

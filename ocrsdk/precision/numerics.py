@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ocrsdk.models.losses import DBLossParts
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from ocrsdk.models.losses import DBLoss
-    from ocrsdk.models.dbnet import DBNet
-    from ocrsdk.types import Batch
-
-    Context = Callable[[], AbstractContextManager[None]]
+    Context = Callable[[], AbstractContextManager[Any]]
+    Step = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
 
 FP16_MAX = 65504.0
 """The largest finite half-precision number."""
@@ -65,40 +60,38 @@ class _Watched(NamedTuple):
     """Whether modules compute in a smaller format than fp32."""
 
 
-def module_ranges(model: DBNet, loss: DBLoss, batches: Iterable[Batch], context: Context) -> list[ModuleRange]:
+def module_ranges(model: nn.Module, step: Step, batches: Iterable[Any], context: Context) -> list[ModuleRange]:
     """Run forward and backward and watch every module that has no parts.
 
     Args:
         model: In training mode, as it would be trained; its gradients and running statistics are put back afterwards.
-        loss: From logits.
-        batches: With target maps, on the model's device.
+        step: Batch -> the loss, and its parts by name.
+        batches: On the model's device.
         context: Autocast, as the precision strategy sets it up.
 
     Returns:
         One for each module that ran, in the order in which they first ran; the loss comes last.
     """
-    watched = _watched(model, loss, batches, context, 1.0)
+    watched = _watched(model, step, batches, context, 1.0)
     return [*watched.modules, watched.loss]
 
 
-def _watched(model: DBNet, loss: DBLoss, batches: Iterable[Batch], context: Context, scale: float) -> _Watched:
+def _watched(model: nn.Module, step: Step, batches: Iterable[Any], context: Context, scale: float) -> _Watched:
     found: dict[str, ModuleRange] = {}
-    whole, broken, autocast = ModuleRange("loss", type(loss).__name__, gradient=1.0), dict[str, None](), False
+    whole, broken, autocast = ModuleRange("loss", "loss", gradient=1.0), dict[str, None](), False
     leaves = {name: module for name, module in model.named_modules() if not any(module.children())}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    device = next(model.parameters()).device.type
     handles = [module.register_forward_hook(_watch(found, name)) for name, module in leaves.items()]
     try:
         for batch in batches:
-            assert batch.targets is not None
             model.zero_grad(set_to_none=True)
             with context():
-                autocast = torch.is_autocast_enabled(batch.image.device.type)
-                output = model(batch.image)
-                assert output.thresh_logits is not None
-                total, *parts = loss(output.prob_logits, output.thresh_logits, batch.targets)
-            broken.update({name: None for name, part in zip(DBLossParts._fields[1:], parts, strict=True) if not part.isfinite()})
+                autocast = torch.is_autocast_enabled(device)
+                total, parts = step(batch)
+            broken.update({name: None for name, part in parts.items() if not part.isfinite()})
             whole.activation = max(whole.activation, _largest(total * scale))
-            (total * scale).backward()
+            (total * scale).backward()  # type: ignore[no-untyped-call]
             for name, seen in found.items():
                 gradients = [p.grad for p in leaves[name].parameters() if p.grad is not None]
                 seen.weight_gradient = max((seen.weight_gradient, *map(_largest, gradients)))
@@ -133,17 +126,17 @@ def _largest(values: Tensor) -> float:
     return largest if math.isfinite(largest) else math.inf
 
 
-def explain_nonfinite(model: DBNet, loss: DBLoss, batches: Iterable[Batch], context: Context, scale: float = 1.0) -> str:
+def explain_nonfinite(model: nn.Module, step: Step, batches: Iterable[Any], context: Context, scale: float = 1.0) -> str:
     """Where NaN or infinity first appears: the forward pass, the loss, or the backward pass.
 
     Args:
         model: As for ``module_ranges``.
-        loss: From logits.
+        step: As for ``module_ranges``.
         batches: Those of the update in question.
         context: Autocast, as the precision strategy sets it up.
         scale: The loss scale.
     """
-    watched = _watched(model, loss, batches, context, scale)
+    watched = _watched(model, step, batches, context, scale)
 
     def pinned(name: str) -> str:
         return f"; keep {name} in fp32 with the option fp32_modules" if watched.autocast else ""

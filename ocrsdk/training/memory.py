@@ -1,4 +1,4 @@
-"""The device that a run computes on."""
+"""Memory of a training process: how it is kept, and how much it has been at most."""
 
 from __future__ import annotations
 
@@ -7,37 +7,8 @@ import ctypes
 import resource
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-
-from ocrsdk.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-def device_kind(accelerator: str) -> str:
-    """``cpu``, ``cuda`` or ``mps`` for the setting ``trainer.accelerator``.
-
-    Raises:
-        SettingsError: PyTorch finds no such device here.
-    """
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if accelerator == "auto":
-        return next(device for device, found in here.items() if found)
-    if not here[accelerator]:
-        others = ", ".join(device for device, found in here.items() if found)
-        raise SettingsError(f"PyTorch {torch.__version__} finds no {accelerator} device on this machine; there are: {others}")
-    return accelerator
-
-
-def device_name(device: str) -> str:
-    """What decides how numbers are computed: the GPU's name, or the CPU's vector instructions."""
-    if device == "cuda":
-        return f"cuda {torch.cuda.get_device_name()}"
-    return f"cpu {torch.backends.cpu.get_cpu_capability()}" if device == "cpu" else device
-
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -52,23 +23,6 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, -1)
         mallopt(_M_MMAP_MAX, 0)
-
-
-@contextlib.contextmanager
-def fp32_products(tf32: bool) -> Iterator[None]:
-    """Inside, a GPU computes fp32 convolutions and matrix products in fp32, or rounds their factors to TF32.
-
-    PyTorch's default is TF32 for the former and fp32 for the latter.
-    """
-    flags: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [flag.allow_tf32 for flag in flags]
-    try:
-        for flag in flags:
-            flag.allow_tf32 = tf32
-        yield
-    finally:
-        for flag, was in zip(flags, before, strict=True):
-            flag.allow_tf32 = was
 
 
 def peak_memory(device: str) -> int:

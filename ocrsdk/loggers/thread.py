@@ -1,0 +1,131 @@
+"""A thread for each logger: one that is slow or hangs does not hold up the training."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import queue
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_WAITING = 10_000
+"""Rows that may wait for a logger; one that falls further behind is switched off."""
+
+
+class LoggerThread:
+    """Makes the calls of one logger, in order; its caller never waits unless it asks to.
+
+    A call that raises ends the thread: what was not done is counted, the error is kept. A call that hangs is left alone.
+
+    Args:
+        name: The logger's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.failure: Exception | None = None
+        """What the logger raised."""
+        self.given = 0
+        """Rows handed over."""
+        self.done = 0
+        """Rows that the logger has taken."""
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], int, _Answer | None]] = queue.SimpleQueue()
+        self._since: float | None = None
+        self._off = False
+        self._between = threading.Lock()
+        """Held during a call, and over a fork, so that no child inherits a lock that the logger's library holds."""
+        self._thread: threading.Thread | None = None
+        _threads.add(self)
+
+    def put(self, call: Callable[[], Any], rows: int = 0) -> None:
+        """Hand over a call; ``rows`` of them are rows."""
+        self.given += rows
+        self._put(call, rows, None)
+
+    def _put(self, call: Callable[[], Any], rows: int, answer: _Answer | None) -> None:
+        if self._off or self.failure is not None:
+            return
+        self._calls.put((call, rows, answer))
+        if self._thread is None:
+            context = contextvars.copy_context()
+            self._thread = threading.Thread(target=context.run, args=(self._work,), name=f"ocrsdk logger {self.name}", daemon=True)
+            self._thread.start()
+
+    def ask(self, call: Callable[[], Any], seconds: float) -> tuple[bool, Any]:
+        """(whether it was made within ``seconds``, its result), after everything that was handed over before."""
+        answer = _Answer()
+        self._put(call, 0, answer)
+        return answer.wait(seconds if self.failure is None and not self._off else 0.0), answer.result
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds that the call under way has taken; 0 between calls."""
+        since = self._since
+        return time.monotonic() - since if since is not None else 0.0
+
+    @property
+    def missed(self) -> int:
+        """Rows that were handed over and not taken."""
+        return self.given - self.done
+
+    def switch_off(self) -> None:
+        """Make no further call."""
+        self._off = True
+
+    def _work(self) -> None:
+        while True:
+            call, rows, answer = self._calls.get()
+            if self._off:
+                return
+            with self._between:
+                self._since = time.monotonic()
+                try:
+                    result = call()
+                except Exception as error:  # noqa: BLE001 - whatever a logger raises must not cost the run
+                    self.failure = error
+                    return
+                finally:
+                    self._since = None
+                    if answer is not None and self.failure is not None:
+                        answer.event.set()
+            self.done += rows
+            if answer is not None:
+                answer.result = result
+                answer.made = True
+                answer.event.set()
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.event, self.made, self.result = threading.Event(), False, None
+
+    def wait(self, seconds: float) -> bool:
+        self.event.wait(max(0.0, seconds))
+        return self.made
+
+
+_threads: weakref.WeakSet[LoggerThread] = weakref.WeakSet()
+_FORK_WAITS = 1.0
+"""Seconds that a fork waits for a call under way to end."""
+_held: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    deadline = time.monotonic() + _FORK_WAITS
+    for thread in list(_threads):
+        if thread._between.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            _held.append(thread._between)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_held.clear)
