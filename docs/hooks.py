@@ -64,8 +64,7 @@ def hooks() -> str:
     """Signature and sentence of each hook, and the contracts."""
     from ocrsdk.plugins import hookspecs
     from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Usage, VersionInfo
-    from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LoggerFactory, LogsImages, RunInfo
-    from ocrsdk.loggers.row_logger import RowLogger
+    from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LoggerFactory, LogsImages, RowLogger, RunInfo
     from ocrsdk.plugins.base import Plugin
     from ocrsdk.precision.base import Certified, PrecisionStrategy, SkipsUpdates
 

@@ -150,7 +150,9 @@ class Pipeline:
         from ocrsdk.runs.fit import fit
 
         if loggers and self.settings.logging.loggers == ("none",):
-            raise SettingsError("loggers are given, but logging.loggers is none; rows go to metrics.jsonl first, so leave it at jsonl")
+            raise SettingsError(
+                "loggers are given, but logging.loggers is none; rows go to metrics.jsonl first, so leave it at jsonl"
+            )
         self.check(data)
         assert self._checked is not None
         checked, self._checked = self._checked, None  # a later run reads the data again

@@ -70,19 +70,19 @@ def test_all_packages_together_appear_everywhere_with_no_edit(environment: Envir
         assert f'"{option}"' in schema
     done = environment.run(
         "ocrsdk", "train", synth_pages, "--epochs", "2", "--cache", "lmdb", "--logger", "tensorboard", "--logger", "mlflow",
-        "--precision", "bf16-stochastic", "--set", "data.crop=64", "--set", "data.image_size=96", "--run-dir", "runs/all", "--json",
+        "--precision", "bf16-stochastic", "--set", "data.crop=64", "--set", "data.short_side=96", "--run-dir", "runs/all", "--json",
         "--set", 'logging.options={"tensorboard": {"flush_seconds": 5}}', cwd=tmp_path,
     )  # fmt: skip
     result = json.loads(done)
     assert (result["precision"], result["logger_problems"]) == ("bf16-stochastic", {})
     assert list((tmp_path / "runs/all/tensorboard").iterdir())
     assert list((tmp_path / "runs/mlruns").iterdir())
-    size = ("--set", "data.crop=64", "--set", "data.image_size=96")
+    size = ("--set", "data.crop=64", "--set", "data.short_side=96")
     status = environment.run("ocrsdk", "cache", "status", "--json", "--set", "cache.backend=lmdb", *size, cwd=tmp_path)
     assert json.loads(status)["versions"][0]["sessions"]["all"]["hits"] > 0
     best = tmp_path / "runs/all/checkpoints/best.ckpt"
     assert json.loads(environment.run("ocrsdk", "evaluate", best, synth_pages, "--json", cwd=tmp_path))["images"] == 2
-    code = "from ocrsdk import plugins; print(plugins.cache_backend('lmdb').name, plugins.logger('mlflow').name)"
+    code = "from ocrsdk.plugins.manager import installed as i; print(i().look_up('cache backend', 'lmdb').name, i().look_up('logger', 'mlflow').name)"
     assert environment.run("python", "-c", code, cwd=tmp_path) == "lmdb mlflow\n"
     assert json.loads(environment.run("ocrsdk", "plugins", "doctor", "--json", cwd=tmp_path))
 
@@ -223,7 +223,7 @@ class Bad(LoggerFactory):
 def ocrsdk_register_loggers():
     return [Bad]
 """
-SMALL = ("--epochs", "1", "--set", "data.crop=64", "--set", "data.image_size=96")
+SMALL = ("--epochs", "1", "--set", "data.crop=64", "--set", "data.short_side=96")
 
 
 @pytest.fixture
@@ -305,12 +305,12 @@ def test_twenty_broken_or_slow_plugins_cost_help_nothing(cli: CLI, tmp_path: Pat
     )
     assert done.stderr == "[]\n"
 
-    from ocrsdk.models.checkpoint import make_passport
-    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+    from ocrsdk.models.checkpoint import make_metadata
+    from ocrsdk.models.dbnet import DBNet
 
     state = {f"model.{name}": value for name, value in DBNet().state_dict().items()}
-    passport = make_passport(DBNetConfig(), {"short_side": 96, "max_side": 2560}, {}, {}, "fp32")
-    torch.save({"state_dict": state, "ocrsdk": passport}, tmp_path / "a.ckpt")
+    metadata = make_metadata(DBNet(), {"short_side": 96, "max_side": 2560}, {}, {}, "fp32")
+    torch.save({"state_dict": state, "ocrsdk": metadata}, tmp_path / "a.ckpt")
     code = "import sys; from ocrsdk import Pipeline; Pipeline.from_checkpoint('a.ckpt')\n"
     code += "print(sorted(m for m in sys.modules if m.startswith('plug_')))"
     done = subprocess.run(
@@ -322,7 +322,7 @@ def test_twenty_broken_or_slow_plugins_cost_help_nothing(cli: CLI, tmp_path: Pat
 def test_an_argument_that_a_hook_gets_later_does_not_break_an_older_plugin():
     import pluggy
 
-    from ocrsdk.plugins.manager import call
+    from ocrsdk.plugins.manager import run_hook
 
     spec, impl = pluggy.HookspecMarker("t"), pluggy.HookimplMarker("t")
 
@@ -345,7 +345,7 @@ def test_an_argument_that_a_hook_gets_later_does_not_break_an_older_plugin():
     for plugin in (Old(), Middle()):
         manager.register(plugin)
     manager.check_pending()
-    results = [call(found, context=1, device="cpu") for found in manager.hook.register.get_hookimpls()]
+    results = [run_hook(found, context=1, device="cpu") for found in manager.hook.register.get_hookimpls()]
     assert results == ["old", "cpu"]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ocrsdk.models.losses import DBLoss
+from ocrsdk.settings.sections import LossSettings
 from ocrsdk.types import TargetMaps
 from tests.conftest import GOLDEN
 
@@ -91,7 +92,9 @@ def test_the_hardest_negatives_are_kept(arrangement: str, share: float):
     shape = (1, 1, 300, 200)
     prob = torch.from_numpy(logits).reshape(shape).requires_grad_()
     maps = [torch.from_numpy(m).reshape(shape).double() for m in (truth, seen, seen, seen)]
-    bce = DBLoss(bce_weight=1, l1_weight=0, dice_weight=0)(prob, torch.zeros(shape, dtype=torch.float64), TargetMaps(*maps)).total
+    bce = DBLoss(LossSettings(bce_weight=1, l1_weight=0, dice_weight=0))(
+        prob, torch.zeros(shape, dtype=torch.float64), TargetMaps(*maps)
+    ).total
     count = n_positive + len(hardest)
     assert float(bce.detach()) * (count + 1e-6) == pytest.approx(total, rel=1e-9)
     bce.backward()
@@ -133,6 +136,8 @@ def test_ignored_pixels_have_no_say():
     prob, thresh, maps, _ = load("ignored_region")
     base = DBLoss()(prob, thresh, maps).total
     changed = torch.where(maps.prob_mask.bool(), prob, prob + 50)
-    other = DBLoss(l1_weight=0)(changed, thresh, maps).total
-    assert float(other.detach()) == pytest.approx(float(DBLoss(l1_weight=0)(prob, thresh, maps).total.detach()), rel=1e-12)
+    other = DBLoss(LossSettings(l1_weight=0))(changed, thresh, maps).total
+    assert float(other.detach()) == pytest.approx(
+        float(DBLoss(LossSettings(l1_weight=0))(prob, thresh, maps).total.detach()), rel=1e-12
+    )
     assert float(base.detach()) > 0

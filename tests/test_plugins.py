@@ -162,7 +162,7 @@ def test_asking_for_a_cache_backend_imports_neither_torch_nor_lightning(cli: CLI
     import sys
 
     code = (
-        "import sys; from ocrsdk import plugins; plugins.cache_backend('none');"
+        "import sys; from ocrsdk.plugins.manager import installed; installed().look_up('cache backend', 'none');"
         "print([m for m in ('torch', 'pytorch_lightning', 'wandb', 'cv2', 'numpy') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

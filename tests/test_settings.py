@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from ocrsdk import Settings
-
-from ocrsdk.runs import folder as run_folder
 from ocrsdk.errors import SettingsError
+from ocrsdk.runs import folder as run_folder
 from ocrsdk.settings.sources import leaves
 
 
@@ -143,19 +142,3 @@ def test_settings_file_of_a_run_is_read_back(tmp_path: Path):
     assert "# default" in text
     assert len(list(leaves(Settings))) == sum(1 for line in text.splitlines() if "  # " in line)
     yaml.safe_load(text)
-
-
-def test_parts_used_alone_have_the_same_defaults():
-    from dataclasses import asdict
-
-    from ocrsdk.data.transforms import EvalTransform, TrainTransform
-    from ocrsdk.models.postprocess import PostProcessor
-    from ocrsdk.training.optimizers import OptimizerSpec
-
-    given = Settings()
-    assert given.postprocess.model_dump() == asdict(PostProcessor())
-    assert given.optimizer.model_dump() == asdict(OptimizerSpec())
-    page, crop = EvalTransform(), TrainTransform()
-    assert (given.data.image_size, given.data.max_side, given.data.crop) == (page.short_side, page.max_side, crop.crop)
-    assert ((given.augment.scale_min, given.augment.scale_max), given.augment.rotate) == (crop.scale, crop.rotate)
-    assert (given.augment.flip, given.augment.jitter) == (crop.flip, crop.jitter)

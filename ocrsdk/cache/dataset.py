@@ -191,7 +191,9 @@ class CachedDataset(Dataset[Any], Generic[T]):
         if before is not None:
             changed = differences(before, key.parts)
             return ItemExplanation(
-                False, "changed since it was kept" if changed else "was made, but is not kept: beyond the budget, or removed", changed
+                False,
+                "changed since it was kept" if changed else "was made, but is not kept: beyond the budget, or removed",
+                changed,
             )
         mine = self.backend.location
         for info in self.backend.versions():

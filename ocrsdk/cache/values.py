@@ -120,7 +120,11 @@ def _encode_tensor(value: Any, place: str, arrays: dict[str, NDArray[Any]]) -> d
     plain = value.contiguous()
     if not hasattr(np, str(value.dtype).removeprefix("torch.")):  # bfloat16 and others that NumPy does not know
         plain = plain.reshape(-1).view(torch.uint8)
-    return {"tensor": _keep(plain.numpy(), place, arrays), "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+    return {
+        "tensor": _keep(plain.numpy(), place, arrays),
+        "dtype": str(value.dtype).removeprefix("torch."),
+        "shape": list(value.shape),
+    }
 
 
 def _known(cls: type, place: str, types: Mapping[str, type]) -> str:

@@ -42,9 +42,7 @@ def explain(
     mine = cache.backend.location
     annotation = find_annotation(image, settings.data.outside)
     source = sample_source(settings, cache)
-    others = [
-        info for info in cache.backend.versions() if info.version != mine.version and info.owner == OWN and not info.problem
-    ]
+    others = [info for info in cache.backend.versions() if info.version != mine.version and info.owner == OWN and not info.problem]
     before = [(info, _keys(source, annotation, info.manifest)) for info in others]
     return [
         _explain(cache, key, [(info, keys[kind]) for info, keys in before if kind in keys], open_version)

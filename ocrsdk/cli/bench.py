@@ -45,7 +45,7 @@ def precision(
     for side in size or ():
         if side < 32 or side % 32:
             raise SettingsError(f"--size {side}: expected a multiple of 32; try {max(32, round(side / 32) * 32)}")
-    from ocrsdk.precision.bf16 import EmulatedError
+    from ocrsdk.precision.base import EmulatedError
     from ocrsdk.precision.make import make_strategy
     from ocrsdk.precision_tools.bench import Measured, cache_memory, cells, run
 

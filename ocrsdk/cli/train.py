@@ -48,7 +48,9 @@ def train(
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="Precision strategy.  [default: fp32]")] = None,
     cache: Annotated[str | None, typer.Option(metavar="NAME", help="Cache backend, or none.  [default: diskcache]")] = None,
     logger: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Logger; repeatable.  [default: jsonl]")] = None,
-    short_side: Annotated[int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.  [default: 832]")] = None,
+    short_side: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Shorter side of evaluated pages.  [default: 832]")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Crops in a batch.  [default: 8]")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Loader processes; -1 chooses.  [default: -1]")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Everything random follows from it.  [default: 0]")] = None,

@@ -72,7 +72,9 @@ def as_image(image: object, name: str) -> NDArray[np.uint8]:
             return _on_white(upright)
         return np.array(upright.convert("RGB"), dtype=np.uint8)
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"{name}: a {type(image).__name__} is no image; give bytes, a binary file, a uint8 array in RGB or a PIL image")
+        raise ImageError(
+            f"{name}: a {type(image).__name__} is no image; give bytes, a binary file, a uint8 array in RGB or a PIL image"
+        )
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
         raise ImageError(f"{name}: an array of {image.dtype} {image.shape}; expected uint8 of (H, W, 3) in RGB, or (H, W)")
     return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2))

@@ -77,7 +77,13 @@ def build_run_logger(
     if record is None:
         return None
     made = RunLogger(
-        run.name, {**built, **(more or {})}, record.last_row, record.superseded, columns or dict, patience=patience, run_id=run.run_id
+        run.name,
+        {**built, **(more or {})},
+        record.last_row,
+        record.superseded,
+        columns or dict,
+        patience=patience,
+        run_id=run.run_id,
     )
     if run.resumed:
         made.send_missing(read_rows(run.folder / FILE_NAME))
@@ -136,7 +142,11 @@ def open_run_logger(
     )  # fmt: skip
     started = time.monotonic()
     made = build_run_logger(
-        factories, run, state.get("loggers", {}), columns=lambda: {"wall_time": round(time.monotonic() - started, 3)}, patience=patience
+        factories,
+        run,
+        state.get("loggers", {}),
+        columns=lambda: {"wall_time": round(time.monotonic() - started, 3)},
+        patience=patience,
     )
     if made is None:
         raise CheckpointError("no logger keeps anything")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+
 class _Parts(NamedTuple):
     backbone: Callable[[], MobileNet | ResNet]
     lateral: int

@@ -69,7 +69,10 @@ class PostProcessor:
         found = [cv2.minAreaRect(contour) for contour in contours if len(contour) >= 3]
         rectangles = np.array([(*centre, *sides, angle) for centre, sides, angle in found], dtype=np.float64).reshape(-1, 5)
         sides = rectangles[:, 2:4]
-        thin, grow = sides.min(axis=1), sides.prod(axis=1) * self.settings.unclip_ratio / np.maximum(sides.sum(axis=1), 1e-9)  # grow = 2 D
+        thin, grow = (
+            sides.min(axis=1),
+            sides.prod(axis=1) * self.settings.unclip_ratio / np.maximum(sides.sum(axis=1), 1e-9),
+        )  # grow = 2 D
         thick = (thin >= self.settings.min_side) & (thin + grow >= self.settings.min_side + 2)
         rectangles, grow = rectangles[thick], grow[thick]
         scores = _mean_inside_quads(prob_map, _corners(rectangles).astype(np.float32).astype(np.int64))

@@ -57,7 +57,9 @@ class Plugin:
             key = ".".join(str(part) for part in first["loc"])
             secret = key in secret_names(cls.Options)
             if first["type"] == "missing":
-                remedy = f"it is a secret, which is kept nowhere: set {variable_of(f'{where}.{key}')}" if secret else "it is required"
+                remedy = (
+                    f"it is a secret, which is kept nowhere: set {variable_of(f'{where}.{key}')}" if secret else "it is required"
+                )
                 raise SettingsError(f"{where}.{key} of {cls.name!r} is not given; {remedy}") from None
             found = "" if secret else f" (found {first['input']!r})"
             raise SettingsError(f"{where}.{key}: {first['msg']}{found}") from None

@@ -6,12 +6,17 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from ocrsdk.errors import PluginError
 from ocrsdk.plugins.base import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
+
+
+class EmulatedError(PluginError):
+    """The hardware does not compute in the strategy's format: it would be emulated, right but slow."""
 
 
 @runtime_checkable

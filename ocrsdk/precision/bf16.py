@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.errors import PluginError
-from ocrsdk.precision.base import PrecisionStrategy
+from ocrsdk.precision.base import EmulatedError, PrecisionStrategy
 from ocrsdk.settings import options
 
 if TYPE_CHECKING:
@@ -16,17 +15,13 @@ CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 """As Linux names the instructions of x86 and ARM that multiply bf16."""
 
 
-class EmulatedError(PluginError):
-    """The hardware has no bf16 arithmetic: it would be emulated, right but slow. ``force`` trains all the same."""
-
-
 class BF16(PrecisionStrategy):
     """Activations and their gradients in bfloat16, which has the range of fp32 and 8 bits of mantissa; the rest in fp32."""
 
     name = "bf16"
     summary = "bfloat16 where hardware multiplies it (about twice as fast on CPUs with AVX512_BF16 or AMX)"
     guards = "a loss or gradient that is NaN or infinite stops the run before the weights change"
-    deviation = 0.1
+    deviation = 0.01
 
     class Options(options.Options):
         """Options of ``bf16``."""

@@ -36,9 +36,7 @@ def passes(low: float, high: float, margin: float) -> bool:
     return low > -margin and (high < margin or low > 0)
 
 
-def equivalence(
-    baseline: Sequence[float], candidate: Sequence[float], margin: float, least_score: float = 0.0
-) -> Equivalence:
+def equivalence(baseline: Sequence[float], candidate: Sequence[float], margin: float, least_score: float = 0.0) -> Equivalence:
     """Compare paired scores.
 
     ``pass`` when the whole interval lies between -margin and +margin, or the candidate is better beyond doubt; ``fail`` when the

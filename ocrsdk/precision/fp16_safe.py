@@ -25,7 +25,7 @@ class FP16Safe(PrecisionStrategy):
     summary = "half precision with a dynamic loss scale; losses in single precision"
     guards = "an update with NaN or infinite gradients is skipped, counted and logged; too many in a row stop the run"
     accumulate = 2
-    deviation = 0.02
+    deviation = 0.002
 
     class Options(options.Options):
         """Options of ``fp16-safe``."""

@@ -184,16 +184,17 @@ def judge(
     runs: Sequence[ArmRun], candidate: str, baseline: str, margin: float, bound: Binding, folder: Path, *,
     least_score: float = 0.0, epochs: int | None = None, ranges: Iterable[dict[str, Any]] = (),
 ) -> ParityReport:  # fmt: skip
-    """The verdict over the runs."""
-    verdict = _verdict(runs, margin, least_score)
+    """A report over the runs."""
+    found = verdict(runs, margin, least_score)
     speedup, memory_ratio = ratios(runs)
     return ParityReport(
-        verdict.outcome, verdict.reason, candidate, baseline, margin, verdict.difference, verdict.low, verdict.high, speedup,
+        found.outcome, found.reason, candidate, baseline, margin, found.difference, found.low, found.high, speedup,
         memory_ratio, bound, list(runs), folder, epochs, list(ranges),
     )  # fmt: skip
 
 
-def _verdict(runs: Sequence[ArmRun], margin: float, least_score: float) -> Equivalence:
+def verdict(runs: Sequence[ArmRun], margin: float, least_score: float = 0.0) -> Equivalence:
+    """Whether the candidate's scores are equivalent; a run that stopped fails the candidate."""
     scores: dict[Arm, list[float]] = {
         arm: [r.score for r in sorted(runs, key=lambda r: r.seed) if r.arm == arm] for arm in ("baseline", "candidate")
     }

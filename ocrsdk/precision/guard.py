@@ -185,7 +185,7 @@ class PrecisionMonitor(Callback):
         self.guard = guard
         self._norms: dict[str, Any] = {}
 
-    def log(self, module: LightningModule, values: dict[str, Any]) -> None:
+    def record(self, module: LightningModule, values: dict[str, Any]) -> None:
         """Where values go: to the module's own log."""
         module.log_dict({name: float(value) for name, value in values.items()}, batch_size=1)
 
@@ -215,7 +215,7 @@ class PrecisionMonitor(Callback):
             if logged and (scale := getattr(plugin, "scale", None)) is not None:
                 values["precision/scale"] = scale  # waits for a GPU
         if values:
-            self.log(pl_module, values)
+            self.record(pl_module, values)
 
     @staticmethod
     def _is_logged(trainer: Trainer, attempts: int) -> bool:

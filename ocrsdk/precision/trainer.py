@@ -55,7 +55,9 @@ class TrainerPrecision:
         self.device = device_kind(device)
         self.strategy = make_strategy(strategy, options or {}, self.device)
         if self.strategy.delegates:
-            raise PluginError(f"{strategy!r} stands for a choice by certificates, which ocrsdk.Pipeline makes; name a strategy itself")
+            raise PluginError(
+                f"{strategy!r} stands for a choice by certificates, which ocrsdk.Pipeline makes; name a strategy itself"
+            )
         kwargs = trainer_kwargs(self.strategy, self.device)
         if framework == "lightning":
             kwargs = {key: [_adopted(plugin) for plugin in value] if key == "plugins" else value for key, value in kwargs.items()}

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import LightningModule, Trainer
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ocrsdk.errors import NonFiniteError, PluginError
@@ -74,7 +75,9 @@ def small_module(strategy: PrecisionStrategy, folder: Path | None = None, lr: fl
     return DetectionModule(model, DBLoss(), PostProcessor(), optimizer, lambda: 0.0, guard, values, metadata)
 
 
-def small_trainer(strategy: PrecisionStrategy, module: DetectionModule, epochs: int = 1, device: str = "cpu", **kwargs: Any) -> Trainer:
+def small_trainer(
+    strategy: PrecisionStrategy, module: DetectionModule, epochs: int = 1, device: str = "cpu", **kwargs: Any
+) -> Trainer:
     """A trainer for ``module`` as ``ocrsdk train`` builds it, without logs and validations."""
     precision = strategy.trainer_kwargs(device)
     plugins = [AtomicCheckpointIO(), *precision.pop("plugins", [])]
@@ -86,22 +89,47 @@ def small_trainer(strategy: PrecisionStrategy, module: DetectionModule, epochs: 
     return Trainer(**{**options, **kwargs}, callbacks=callbacks, plugins=plugins, **precision)
 
 
+class _Plain(LightningModule):
+    """Three convolutions and a loss in fp32, without normalisation, which would amplify what is rounded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 1, 1)
+        )
+        self.losses: list[torch.Tensor] = []
+        self.gradients = torch.empty(0)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        assert batch.targets is not None
+        logits = self.net(batch.image.to(self.net[0].weight.dtype) / 255)
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets.prob_map.to(logits.dtype))
+        self.losses.append(loss.detach().double().cpu())
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.gradients = torch.cat([p.grad.detach().double().flatten().cpu() for p in self.parameters() if p.grad is not None])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device)
+
+
 def one_step(strategy: PrecisionStrategy, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """(losses of two batches, all gradients in one vector) in float64, with the same weights for every strategy."""
-    module, losses = small_module(strategy), []
-    seen: list[torch.Tensor] = []
-
-    class Watch(Callback):
-        def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
-            gradients = [p.grad.detach().double().flatten() for p in module.model.parameters() if p.grad is not None]
-            seen.append(torch.cat(gradients).cpu())
-
-        def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: torch.Tensor) -> None:
-            scale = float(getattr(trainer.precision_plugin, "scale", 1.0))
-            losses.append(loss.detach().double().cpu() / scale)
-
-    small_trainer(strategy, module, device=device, accumulate_grad_batches=2, callbacks=[Watch()]).fit(module, loader(batches(2)))
-    return torch.stack(losses), seen[0]
+    """(losses of two batches, the gradients of their update in one vector) in float64: same network and data for every strategy."""
+    module = _Plain()
+    strategy.prepare(module)
+    trainer = Trainer(
+        accelerator=device, devices=1, max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, accumulate_grad_batches=2, **strategy.trainer_kwargs(device),
+    )  # fmt: skip
+    trainer.fit(module, loader(batches(2)))
+    return torch.stack(module.losses), module.gradients
 
 
 def deviation_from(reference: tuple[torch.Tensor, torch.Tensor], found: tuple[torch.Tensor, torch.Tensor]) -> float:

@@ -44,7 +44,7 @@ class Bf16Stochastic(PrecisionStrategy):
     name = "bf16-stochastic"
     summary = "weights in bfloat16, updated with stochastic rounding"
     guards = "a loss or gradient that is NaN or infinite stops the run before the weights change"
-    deviation = 0.15
+    deviation = 0.02
 
     class Options(ocrsdk.Options):
         """Options of ``bf16-stochastic``."""

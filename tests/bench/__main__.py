@@ -71,7 +71,8 @@ def compare(name: str, theirs: Callable[[Any], object], ours: Callable[[Any], ob
 
 
 def target_maps() -> None:
-    from ocrsdk.data.targets import TargetSpec, draw_targets
+    from ocrsdk.data.targets import draw_targets
+from ocrsdk.settings.sections import TargetSettings
 
     cases: list[tuple[str, Callable[[int, int], list[np.ndarray]], int, int]] = [
         ("20 quads", quads, 20, 12), ("100 quads", quads, 100, 16), ("60 curved polygons", curved, 60, 25)
@@ -79,7 +80,7 @@ def target_maps() -> None:
     for name, draw, count, goal in cases:
         ignore = np.zeros(count, bool)
         for distance in ("exact", "db"):
-            spec = TargetSpec(distance=distance)
+            spec = TargetSettings(distance=distance)
             compare(
                 f"target maps, {name}, {distance}",
                 lambda page: reference.target_maps(page, SIZE),
@@ -91,9 +92,10 @@ def target_maps() -> None:
 
 def postprocess() -> None:
     from ocrsdk.models.postprocess import PostProcessor
+    from ocrsdk.settings.sections import PostProcessSettings
 
     maps = [cv2.GaussianBlur(reference.shrink_maps(quads(100, i), SIZE)[0] * 0.95, (5, 5), 0) for i in range(PAGES)]
-    ours = PostProcessor(threshold=0.3, box_threshold=0.6, unclip_ratio=1.5)
+    ours = PostProcessor(PostProcessSettings(threshold=0.3, box_threshold=0.6, unclip_ratio=1.5))
     assert all(len(reference.boxes(prob)) == len(ours(prob)) == 100 for prob in maps)
     compare("post-process, 100 instances", reference.boxes, ours, 6, maps)
 
@@ -116,11 +118,11 @@ def evaluation() -> None:
 
 def loader(data: Path | None) -> None:
     """A whole training sample; the original crops and resizes step by step and draws maps of 640 x 640."""
-    from ocrsdk.data.collate import collate
-    from ocrsdk.data.dataset import SampleIndex, TrainDataset
+    from ocrsdk.data.datamodule import collate
+    from ocrsdk.data.dataset import ReproducibleViews, SampleIndex, TrainDataset
     from ocrsdk.data.folder import load_annotations
     from ocrsdk.data.synth import write_pages
-    from ocrsdk.data.targets import TargetSpec
+    from ocrsdk.settings.sections import TargetSettings
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
 
     with tempfile.TemporaryDirectory() as folder:
@@ -130,11 +132,11 @@ def loader(data: Path | None) -> None:
         elif (data / "train").is_dir():
             data = data / "train"
         annotations, _ = load_annotations(data)
-        dataset = TrainDataset(annotations, TrainTransform(crop=SIZE, page=EvalTransform()), TargetSpec())
+        dataset = TrainDataset(annotations, TrainTransform(crop=SIZE, page=EvalTransform()), TargetSettings())
         turn, pages = iter(range(10**9)), range(min(40, len(annotations)))
 
         def ours(page: int) -> None:
-            collate([dataset[SampleIndex(next(turn), page)]])
+            collate([ReproducibleViews(dataset)[SampleIndex(next(turn), page)]])
 
         rng = np.random.default_rng(0)
 
@@ -163,7 +165,7 @@ def loader(data: Path | None) -> None:
 
         dataset.source = SampleSource(opened(Path(folder) / "cache"))
         for index in range(len(annotations)):
-            dataset[SampleIndex(0, index)]
+            dataset[index]
         compare("  with a warm cache", theirs, ours, 5, pages)
 
 
@@ -178,7 +180,7 @@ def step() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     from ocrsdk.models.losses import DBLoss
-    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+    from ocrsdk.models.dbnet import DBNet
     from ocrsdk.types import TargetMaps
 
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
@@ -186,7 +188,7 @@ def step() -> None:
     rate = 2 * 1024**3 / gemm * 1000
     print(f"\nmatrix multiplication: {rate / 1e9:.0f} GFLOP/s on {torch.get_num_threads()} thread")
     for backbone, batch in (("resnet18", 2), ("mobilenet", 8)):
-        model, loss = DBNet(DBNetConfig(backbone=backbone)), DBLoss()
+        model, loss = DBNet(backbone=backbone), DBLoss()
         image = torch.randint(0, 255, (batch, 3, 320, 320), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
         truth = (torch.rand(batch, 1, 320, 320) > 0.8).float()
         maps = TargetMaps(truth, torch.ones_like(truth), torch.rand_like(truth), truth)

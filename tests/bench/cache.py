@@ -17,11 +17,11 @@ import numpy as np
 
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.disk.backend import DiskCache
+from ocrsdk.cache.encoding import decode_arrays, encode_arrays
 from ocrsdk.cache.frame import pack, unpack
+from ocrsdk.cache.keys import EntryKey
 from ocrsdk.cache.stats import Counter
 from ocrsdk.cache.store import SampleCache
-from ocrsdk.cache.keys import EntryKey
-from ocrsdk.cache.encoding import decode_arrays, encode_arrays
 from tests.bench.timing import medians
 
 
@@ -167,7 +167,7 @@ def growth(folder: Path, entries: int) -> None:
         return made
 
     def fill(count: int) -> None:
-        index = cache.backend._opened()
+        index = cache.backend.opened()
         with index.transact():
             for _ in range(count):
                 k = key(next(number))

@@ -24,7 +24,6 @@ from ocrsdk.precision.fp16_safe import FP16Safe
 from ocrsdk.precision.fp32 import FP32
 from ocrsdk.testing.cache import key, value
 from ocrsdk.testing.precision import batches, loader, small_module, small_trainer
-from ocrsdk.training.callbacks.guard import NumericGuard
 from tests.bench.timing import medians, per_call
 
 ROW = {"train/loss": 3.123456789, "train/bce": 0.5, "train/l1": 0.1, "train/dice": 0.9, "train/grad_norm": 7.5, "train/lr": 0.004}
@@ -37,12 +36,10 @@ def logging() -> None:
         axes = {"samples": 8, "wall_time": 1.5}
         record = JsonlLoggerFactory().build(RunInfo(Path(folder), "r"))
         alone = per_call(lambda i: record.log_metrics({**ROW, **axes, "epoch": 1, "row": i}, i), 3000)
-        writer = RunLogger("r", {"jsonl": record})
-        writer.axes = lambda: axes
+        writer = RunLogger("r", {"jsonl": record}, columns=lambda: axes)
         whole = per_call(lambda i: writer.log_metrics({**ROW, "epoch": 1}, i), 3000)
         sink = WandbLoggerFactory(WandbLoggerFactory.Options(mode="offline")).build(RunInfo(Path(folder), "r"))
-        both = RunLogger("r", {"jsonl": record, "wandb": sink})
-        both.axes = lambda: axes
+        both = RunLogger("r", {"jsonl": record, "wandb": sink}, columns=lambda: axes)
         with_wandb = per_call(lambda i: both.log_metrics({**ROW, "epoch": 1}, i), 300)
         both.finalize("success")
     print(f"jsonl alone {alone:.0f} (goal <= 30), writer + jsonl {whole:.0f}, + wandb offline {with_wandb:.0f}")
@@ -60,9 +57,9 @@ def guards() -> None:
 def _guard(strategy: PrecisionStrategy, device: str) -> None:
     (batch,) = items = batches(1, side=320, size=8)
     module = small_module(strategy)
-    trainer = small_trainer(strategy, Path(tempfile.gettempdir()), device=device, epochs=1)
+    trainer = small_trainer(strategy, module, device=device, epochs=1)
     trainer.fit(module, loader(items))
-    guard = next(c for c in trainer.callbacks if isinstance(c, NumericGuard))  # type: ignore[attr-defined]
+    watching = trainer.callbacks[:2]  # type: ignore[attr-defined]
     module.to(device)
     finish = torch.cuda.synchronize if device == "cuda" else lambda: None
 
@@ -75,9 +72,10 @@ def _guard(strategy: PrecisionStrategy, device: str) -> None:
         finish()
 
     def watch(_: int) -> None:
-        guard.on_train_batch_start(trainer, module, batch, 0)
-        guard.on_before_optimizer_step(trainer, module, None)
-        guard.on_train_batch_end(trainer, module, None, batch, 0)
+        for callback in watching:
+            callback.on_train_batch_start(trainer, module, batch, 0)
+            callback.on_before_optimizer_step(trainer, module, trainer.optimizers[0])
+            callback.on_train_batch_end(trainer, module, None, batch, 0)
         finish()
 
     took, cost = per_call(step, 3, 5), per_call(watch, 50, 5)

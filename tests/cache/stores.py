@@ -11,8 +11,8 @@ from pathlib import Path
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.frame import SCHEMA
-from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache.keys import EntryKey
+from ocrsdk.cache.store import SampleCache
 from ocrsdk.fingerprint import fingerprint
 from ocrsdk.testing.cache import value
 

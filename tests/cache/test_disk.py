@@ -9,8 +9,8 @@ import pytest
 
 from ocrsdk.cache import frame
 from ocrsdk.cache.disk.backend import DiskCache
-from ocrsdk.cache.store import Outcome, SampleCache
 from ocrsdk.cache.keys import EntryKey
+from ocrsdk.cache.store import Outcome, SampleCache
 from ocrsdk.testing.cache import CacheBackendSuite, key, value
 from tests.cache.stores import VERSION, entry, filled, make, place, rows, value_file
 
@@ -53,7 +53,7 @@ def test_a_fork_beside_an_open_cache_loses_nothing(disk: DiskCache):
 def test_an_entry_that_another_replaces_while_it_is_read_is_not_lost(disk: DiskCache, monkeypatch: pytest.MonkeyPatch):
     samples = filled(disk, 1)
     other = make(disk.location.folder)
-    fetch, calls = type(disk._opened().disk).fetch, []
+    fetch, calls = type(disk.opened().disk).fetch, []
 
     def replaced_meanwhile(self, *arguments):
         if not calls:
@@ -61,7 +61,7 @@ def test_an_entry_that_another_replaces_while_it_is_read_is_not_lost(disk: DiskC
             other.set(entry(0).digest, frame.pack(entry(0).digest, value(0, 50_000)))
         return fetch(self, *arguments)
 
-    monkeypatch.setattr(type(disk._opened().disk), "fetch", replaced_meanwhile)
+    monkeypatch.setattr(type(disk.opened().disk), "fetch", replaced_meanwhile)
     assert bytes(samples.get(entry(0)).value) == value(0, 50_000)
     assert samples.counts().lost == 0
     other.close()

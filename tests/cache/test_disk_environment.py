@@ -117,7 +117,7 @@ def test_f19_turns_read_only_while_running(small_disk: Path):
     cache = make(small_disk / "c", lock_timeout=1)
     cache.prepare()
     assert cache.set(key(0), bytes(50_000))
-    cache._opened()._con.execute("PRAGMA query_only = ON")  # what SQLite says of a file system that the kernel made read-only
+    cache.opened()._con.execute("PRAGMA query_only = ON")  # what SQLite says of a file system that the kernel made read-only
     start = time.monotonic()
     with pytest.raises(CacheEnvironmentError, match="read-only"):
         cache.set(key(1), b"small")

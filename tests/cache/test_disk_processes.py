@@ -196,15 +196,15 @@ def test_f31_f32_forks_beside_a_busy_thread_and_inside_a_transaction_never_hang(
         for n in range(500):
             inside = n % 2 == 1
             if inside:
-                from ocrsdk.cache import safe_index as module
+                from ocrsdk.cache.disk import index as module
                 module.fork_guard.__enter__()
-                cache._opened().execute("BEGIN IMMEDIATE")
+                cache.opened().execute("BEGIN IMMEDIATE")
             pid = os.fork()
             if pid == 0:
                 ok = cache.get(entry(1).digest) is not None and (inside or cache.set(key(n), b"child"))
                 os._exit(0 if ok else 1)
             if inside:
-                cache._opened().execute("ROLLBACK")
+                cache.opened().execute("ROLLBACK")
                 module.fork_guard.__exit__()
             deadline = time.monotonic() + 60
             while True:
@@ -235,7 +235,7 @@ def test_a_fork_inherits_no_taken_lock_from_a_thread_that_makes_a_key_or_logs(sl
     """The thread is held inside of what it does, and the child does the same."""
     result = run_script(
         f"""
-        from ocrsdk.cache import versioning
+        from ocrsdk.cache import keys
         from ocrsdk.cache.keys import EntryKey
         from ocrsdk.logs import configure, get_logger
         from ocrsdk.types import Annotation, TextInstance
@@ -262,12 +262,12 @@ def test_a_fork_inherits_no_taken_lock_from_a_thread_that_makes_a_key_or_logs(sl
                 pass
             def isatty(self):
                 return False
-        find = versioning._sha256
+        find = keys.sha256
         def find_slowly(document):
             if isinstance(document.get("origin"), Text):
                 wait()
             return find(document)
-        versioning._sha256 = find_slowly
+        keys.sha256 = find_slowly
         console, sys.stderr = sys.stderr, Stream()
         configure("info", "console"); get_logger("a").debug("set up")
         thread = threading.Thread(target=lambda: {slow}); thread.start()

@@ -155,7 +155,7 @@ def test_values_that_are_held_keep_their_bytes_and_the_others_share_memory(disk:
         for j, array in held:
             assert array.tobytes() == expected[j][10:]
     held.clear()
-    buffers = disk._opened().disk.buffers
+    buffers = disk.opened().disk.buffers
     kept = {id(buffer) for buffer in buffers._kept}
     assert 0 < len(kept) <= buffers.most
     for _ in range(20):

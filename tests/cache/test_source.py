@@ -17,18 +17,19 @@ from hypothesis.extra import numpy as hnp
 from ocrsdk import Pipeline, Settings
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.disk.backend import DiskCache
+from ocrsdk.cache.encoding import decode_arrays, encode_arrays
+from ocrsdk.cache.keys import EntryKey
 from ocrsdk.cache.stats import Counter, read_sessions
 from ocrsdk.cache.store import Outcome, SampleCache
-from ocrsdk.cache.keys import EntryKey
-from ocrsdk.fingerprint import fingerprint
-from ocrsdk.data.dataset import EvalDataset, SampleIndex, TrainDataset
-from ocrsdk.cache.encoding import decode_arrays, encode_arrays
+from ocrsdk.data.dataset import EvalDataset, ReproducibleViews, SampleIndex, TrainDataset
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.source import SampleSource
-from ocrsdk.data.targets import TargetSpec, draw_targets
+from ocrsdk.data.targets import draw_targets
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
+from ocrsdk.fingerprint import fingerprint
+from ocrsdk.settings.sections import TargetSettings
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_cut_arrays_are_refused():
 def test_cached_samples_are_equal_to_fresh_ones(cache: SampleCache, synth_pages: Path, codec: Any, policy: Any):
     annotations, _ = load_annotations(synth_pages / "val")
     source = SampleSource(cache, policy, codec=codec, maps_codec=codec)
-    page, spec = EvalTransform(96), TargetSpec(min_text_size=1)
+    page, spec = EvalTransform(96), TargetSettings(min_text_size=1)
     train = TrainTransform(crop=64, page=page)
     for _ in range(2):
         for index in range(len(annotations)):
@@ -88,8 +89,8 @@ def test_cached_samples_are_equal_to_fresh_ones(cache: SampleCache, synth_pages:
             for a, b in zip(fresh.polygons, kept.polygons, strict=True):
                 np.testing.assert_array_equal(a, b)
             where = SampleIndex(3, index)
-            a = TrainDataset(annotations, train, TargetSpec(), 1)[where]
-            b = TrainDataset(annotations, train, TargetSpec(), 1, source)[where]
+            a = ReproducibleViews(TrainDataset(annotations, train, TargetSettings(), 1))[where]
+            b = ReproducibleViews(TrainDataset(annotations, train, TargetSettings(), 1, source))[where]
             np.testing.assert_array_equal(a.image, b.image)
             np.testing.assert_array_equal(a.targets.thresh_map, b.targets.thresh_map)
     counts = cache.counts()
@@ -101,8 +102,8 @@ def test_cached_samples_are_equal_to_fresh_ones(cache: SampleCache, synth_pages:
 
 def test_random_views_are_not_cached_and_differ(cache: SampleCache, synth_pages: Path):
     annotations, _ = load_annotations(synth_pages / "val")
-    dataset = TrainDataset(annotations, TrainTransform(crop=64, page=EvalTransform(96)), TargetSpec(), 1, SampleSource(cache))
-    views = [dataset[SampleIndex(epoch, 0)].image for epoch in range(4)]
+    dataset = TrainDataset(annotations, TrainTransform(crop=64, page=EvalTransform(96)), TargetSettings(), 1, SampleSource(cache))
+    views = [ReproducibleViews(dataset)[SampleIndex(epoch, 0)].image for epoch in range(4)]
     assert len({view.tobytes() for view in views}) == 4
     assert cache.counts().writes == 1
 
@@ -117,7 +118,7 @@ def pages(tmp_path: Path, synth_pages: Path) -> Path:
 
 
 def settings(tmp_path: Path, **more: Any) -> Settings:
-    return Settings(cache={"dir": tmp_path / "cache", **more}, data={"image_size": 96, "workers": 0})
+    return Settings(cache={"dir": tmp_path / "cache", **more}, data={"short_side": 96, "workers": 0})
 
 
 def regenerated(given: Settings, pages: Path) -> Any:
@@ -165,7 +166,7 @@ def test_content_identity_hits_after_a_move(tmp_path: Path, pages: Path):
 def test_explain_names_the_settings_of_another_version(tmp_path: Path, pages: Path):
     given = settings(tmp_path)
     regenerated(given, pages)
-    other = given.model_copy(update={"data": given.data.model_copy(update={"image_size": 128})})
+    other = given.model_copy(update={"data": given.data.model_copy(update={"short_side": 128})})
     image = sorted((pages / "val/images").iterdir())[0]
     found = Pipeline(other).cache.explain(image)[1]
     assert not found.hit
@@ -247,7 +248,7 @@ def test_maps_of_an_image_that_was_replaced_meanwhile_are_not_kept_for_the_new_o
         cv2.imwrite(str(path), new)
         return image
 
-    dataset = EvalDataset(annotations, EvalTransform(96), SampleSource(cache, "maps"), TargetSpec(min_text_size=1))
+    dataset = EvalDataset(annotations, EvalTransform(96), SampleSource(cache, "maps"), TargetSettings(min_text_size=1))
     with monkeypatch.context() as patch:
         patch.setattr(module, "read_image", replaced_meanwhile)
         first = dataset[0]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ocrsdk import Settings
-from ocrsdk.runs.build import open_cache
-from ocrsdk.fingerprint import differences, fingerprint
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.source import SampleSource
+from ocrsdk.fingerprint import differences, fingerprint
+from ocrsdk.runs.cache import open_run_cache
 from ocrsdk.types import Annotation, TextInstance
 
 CHANGED: dict[str, tuple[Any, bool]] = {
@@ -24,7 +24,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "data.root": ("elsewhere", False),
     "data.train": ("t", False),
     "data.val": ("v", False),
-    "data.image_size": (640, True),
+    "data.short_side": (640, True),
     "data.max_side": (2000, True),
     "data.crop": (256, False),
     "data.batch_size": (3, False),
@@ -42,6 +42,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "targets.thresh_max": (0.8, False),
     "targets.min_text_size": (4, False),
     "targets.distance": ("db", False),
+    "targets.clamp": (True, False),
     "model.name": ("dbnet++", False),
     "model.backbone": ("resnet18", False),
     "model.backbone_weights": ("w.pt", False),
@@ -82,6 +83,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "logging.loggers": ("none", False),
     "logging.every_n_steps": (1, False),
     "logging.images": (0, False),
+    "logging.patience": ("2s", False),
     "logging.options": ({}, False),
     "postprocess.threshold": (0.2, False),
     "postprocess.box_threshold": (0.6, False),
@@ -111,29 +113,30 @@ def test_every_setting_is_classified():
 def test_the_version_changes_with_what_matters_only(policy: str, table: dict[str, tuple[Any, bool]], name: str):
     other, matters = table[name]
     given = {"cache.policy": policy}
-    before = open_cache(Settings.load(overrides=given, environ={}), "t").backend.location.version
-    after = open_cache(Settings.load(overrides=given | {name: other}, environ={}), "t").backend.location.version
+    before = open_run_cache(Settings.load(overrides=given, environ={}), "t").backend.location.version
+    after = open_run_cache(Settings.load(overrides=given | {name: other}, environ={}), "t").backend.location.version
     assert (before != after) == matters
 
 
 def test_scales_up_to_one_share_a_version():
-    versions = {open_cache(Settings(augment={"scale_max": scale}), "t").backend.location.version for scale in (0.6, 0.95, 1.0)}
+    versions = {open_run_cache(Settings(augment={"scale_max": scale}), "t").backend.location.version for scale in (0.6, 0.95, 1.0)}
     assert len(versions) == 1
 
 
 def test_a_version_covers_opencv_and_the_code(monkeypatch: pytest.MonkeyPatch):
     import ocrsdk.data.preparation as module
 
-    given = Settings()
-    parts = (given.data, given.augment, given.targets)
-    before = given.cache.version(*parts, {})
-    assert given.cache.version(*parts, {"plug-in": "x 1"}) != before
+    def version() -> str:
+        given = Settings()
+        return fingerprint(module.sample_manifest(given.cache, given.data, given.augment, given.targets))
+
+    before = version()
     for name, other in (
-        ("__version__", "99"), ("opencv_version", lambda: "99"), ("metadata", SimpleNamespace(version=lambda name: f"99 {name}")),
+        ("__version__", "99"), ("package_of", lambda backend: {backend: "x 1"}), ("opencv_version", lambda: "99"), ("metadata", SimpleNamespace(version=lambda name: f"99 {name}")),
     ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(module, name, other)
-            assert given.cache.version(*parts, {}) != before
+            assert version() != before
 
 
 def square(text: str = "a", ignore: bool = False, shift: float = 0.0) -> Annotation:

@@ -131,7 +131,7 @@ def test_bad_samples_stop_the_run_or_are_listed(cli: CLI, tmp_path: Path, data: 
 def test_skipped_samples_are_counted_and_listed(cli: CLI, tmp_path: Path, data: Path):
     SPOILT["0-byte PNG"][0](data)
     (data / "train" / "images" / "0003.png").unlink()
-    result = cli("train", data, "--on-bad-sample", "skip", "--dry-run", "--set", "data.crop=64", "--set", "data.image_size=96")
+    result = cli("train", data, "--on-bad-sample", "skip", "--dry-run", "--set", "data.crop=64", "--set", "data.short_side=96")
     assert result.returncode == 0, result.stderr
     assert "4 training pages" in result.stdout
     assert "skipped     2 samples" in result.stdout
@@ -142,7 +142,7 @@ def test_skipped_samples_are_counted_and_listed(cli: CLI, tmp_path: Path, data: 
 @pytest.mark.slow
 def test_boxes_outside_the_page_follow_the_policy(cli: CLI, tmp_path: Path, data: Path):
     spoil_labels("-50,10,90,10,90,40,-50,40,text")(data)
-    args = ("train", data, "--dry-run", "--set", "data.crop=64", "--set", "data.image_size=96")
+    args = ("train", data, "--dry-run", "--set", "data.crop=64", "--set", "data.short_side=96")
     for policy in ("clip", "ignore"):
         result = cli(*args, "--set", f"data.outside={policy}")
         assert result.returncode == 0, result.stderr
@@ -251,7 +251,7 @@ def test_evaluating_leaves_bad_samples_out_where_asked(cli: CLI, tmp_path: Path,
     torch.save(untrained(), tmp_path / "good.ckpt")
     (data / "val/images/0001.png").write_bytes(b"hello")
     assert "To leave such samples out: --on-bad-sample skip" in refused(cli, tmp_path, "evaluate", "good.ckpt", data)
-    result = cli("evaluate", "good.ckpt", data, "--on-bad-sample", "skip", "--json", "--set", "data.image_size=96")
+    result = cli("evaluate", "good.ckpt", data, "--on-bad-sample", "skip", "--json", "--set", "data.short_side=96")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["images"] == 1
     assert "0001.png" in result.stderr
@@ -259,11 +259,11 @@ def test_evaluating_leaves_bad_samples_out_where_asked(cli: CLI, tmp_path: Path,
 
 
 def untrained() -> dict[str, object]:
-    from ocrsdk.models.checkpoint import make_passport
-    from ocrsdk.models.dbnet import DBNet, DBNetConfig
+    from ocrsdk.models.checkpoint import make_metadata
+    from ocrsdk.models.dbnet import DBNet
 
     state = {f"model.{k}": v for k, v in DBNet().state_dict().items()}
-    return {"state_dict": state, "ocrsdk": make_passport(DBNetConfig(), {}, {}, {}, "fp32")}
+    return {"state_dict": state, "ocrsdk": make_metadata(DBNet(), {}, {}, {}, "fp32")}
 
 
 class Bomb:
@@ -273,20 +273,20 @@ class Bomb:
 
 @pytest.mark.slow
 def test_hostile_and_damaged_checkpoints(cli: CLI, tmp_path: Path, data: Path):
-    from ocrsdk.models.checkpoint import make_passport
-    from ocrsdk.models.dbnet import DBNetConfig
+    from ocrsdk.models.checkpoint import make_metadata
+    from ocrsdk.models.dbnet import DBNet
 
     (tmp_path / "bomb.ckpt").write_bytes(pickle.dumps(Bomb()))
     torch.save({"state_dict": {}, "ocrsdk": Bomb()}, tmp_path / "bomb2.ckpt")
     good = untrained()
-    passport, state = good["ocrsdk"], good["state_dict"]
-    torch.save({**good, "ocrsdk": {**passport, "prepare": None}}, tmp_path / "bare.ckpt")
-    torch.save({**good, "ocrsdk": {**passport, "postprocess": {"magic": 1}}}, tmp_path / "magic.ckpt")
+    metadata, state = good["ocrsdk"], good["state_dict"]
+    torch.save({**good, "ocrsdk": {**metadata, "prepare": None}}, tmp_path / "bare.ckpt")
+    torch.save({**good, "ocrsdk": {**metadata, "postprocess": {"magic": 1}}}, tmp_path / "magic.ckpt")
     torch.save({**good, "state_dict": [1]}, tmp_path / "list.ckpt")
     torch.save({**good, "state_dict": {k: v * torch.nan for k, v in state.items()}}, tmp_path / "nan.ckpt")
     torch.save(good, tmp_path / "good.ckpt")
     (tmp_path / "half.ckpt").write_bytes((tmp_path / "good.ckpt").read_bytes()[:100_000])
-    torch.save({**good, "ocrsdk": make_passport(DBNetConfig(backbone="resnet18"), {}, {}, {}, "fp32")}, tmp_path / "other.ckpt")
+    torch.save({**good, "ocrsdk": make_metadata(DBNet("resnet18"), {}, {}, {}, "fp32")}, tmp_path / "other.ckpt")
     torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
     expected = {
         "bomb": "not executed",
@@ -305,5 +305,5 @@ def test_hostile_and_damaged_checkpoints(cli: CLI, tmp_path: Path, data: Path):
         assert f"{name}.ckpt: " in message
         assert part in message
     assert not (tmp_path / "exploded").exists()
-    assert cli("evaluate", "good.ckpt", data, "--set", "data.image_size=96").returncode == 0
+    assert cli("evaluate", "good.ckpt", data, "--set", "data.short_side=96").returncode == 0
     assert "nothing.png: no such file" in refused(cli, tmp_path, "predict", "good.ckpt", "nothing.png")

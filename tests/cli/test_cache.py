@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import CLI
 
-SMALL = ("--set", "data.image_size=96")
+SMALL = ("--set", "data.short_side=96")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: 
     assert bad.returncode == 2
     assert ".json, .csv, .prom" in bad.stderr
 
-    document(cli, "warm", synth_pages, "--set", "data.image_size=128", env=home)
+    document(cli, "warm", synth_pages, "--set", "data.short_side=128", env=home)
     assert document(cli, "prune", *SMALL, env=home)["versions"] == []
     pruned = document(cli, "prune", *SMALL, "--set", "cache.keep_versions=1", "--dry-run", env=home)
     assert [v["version"] for v in pruned["versions"]] == []  # the stale one was used last, the current one is kept anyway

@@ -38,7 +38,7 @@ def on_a_terminal(tmp_path: Path, *args: str | Path) -> tuple[str, str]:
 
 @pytest.mark.slow
 def test_the_bar_shows_share_speed_and_loss_and_leaves_the_scores(tmp_path: Path, synth_pages: Path):
-    small = ("--image-size", "96", "--batch-size", "2", "--set", "data.crop=64", "--set", "data.workers=0")
+    small = ("--short-side", "96", "--batch-size", "2", "--set", "data.crop=64", "--set", "data.workers=0")
     out, shown = on_a_terminal(tmp_path, "train", synth_pages, "--epochs", "3", *small, "--set", "trainer.overlays=0", "--json")
     frames = [line for line in re.split(r"[\r\n]+", shown) if "training" in line and "epoch" in line]
     assert frames, shown

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.cli.test_bad_input import untrained
 from tests.conftest import CLI
 
-SMALL = ("--set", "data.crop=64", "--set", "data.image_size=96", "--workers", "0", "--epochs", "1", "--set", "trainer.overlays=0")
+SMALL = ("--set", "data.crop=64", "--set", "data.short_side=96", "--workers", "0", "--epochs", "1", "--set", "trainer.overlays=0")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_an_image_that_cannot_be_decoded(cli: CLI, tmp_path: Path, synth_pages: 
     assert result.returncode == 2
     assert "is one of the files that are read" in result.stderr
 
-    small = ("--set", "data.image_size=96", "--set", "cache.dir=kept")
+    small = ("--set", "data.short_side=96", "--set", "cache.dir=kept")
     result = cli("cache", "warm", data, *small, "--set", "data.workers=1")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("error: ")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocrsdk.data.targets import TargetSpec, draw_targets
+from ocrsdk.data.targets import draw_targets
+from ocrsdk.settings.sections import TargetSettings
 from tests.conftest import GOLDEN, ragged
 
 SCENES = sorted(p.stem for p in (GOLDEN / "target_maps").glob("*.npz"))
@@ -19,7 +20,7 @@ def load(scene: str) -> dict[str, np.ndarray]:
 
 def draw(golden: dict[str, np.ndarray], distance: str, points: str = "points", ignore: str = "ignore"):
     height, width = golden["image_shape"]
-    spec = TargetSpec(distance=distance, clamp=True)
+    spec = TargetSettings(distance=distance, clamp=True)
     return draw_targets(ragged(golden[points], golden["offsets"]), golden[ignore], int(height), int(width), spec)
 
 
@@ -65,7 +66,7 @@ def test_input_is_not_changed(scene: str):
     golden = load(scene)
     polygons = ragged(golden["points"].copy(), golden["offsets"])
     before, ignore = [p.copy() for p in polygons], golden["ignore"].copy()
-    draw_targets(polygons, golden["ignore"], 200, 200, TargetSpec(clamp=True))
+    draw_targets(polygons, golden["ignore"], 200, 200, TargetSettings(clamp=True))
     for a, b in zip(polygons, before, strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(golden["ignore"], ignore)
@@ -129,7 +130,7 @@ def slow_exact(polygon: np.ndarray, height: int, width: int, ratio: float) -> np
 @settings(max_examples=60, deadline=None)
 @given(quad=quads())
 def test_exact_map_is_the_definition(quad: np.ndarray):
-    maps = draw_targets([quad], [False], 90, 110, TargetSpec(min_text_size=0))
+    maps = draw_targets([quad], [False], 90, 110, TargetSettings(min_text_size=0))
     if maps.prob_map.any():
         np.testing.assert_allclose(maps.thresh_map, slow_exact(quad, 90, 110, 0.4), atol=5e-6)
 

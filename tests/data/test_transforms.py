@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ocrsdk.data.transforms import FILL, EvalTransform, TrainTransform, horizontal_flip, rotation, scaling, translation, warp
 from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
+from ocrsdk.settings.sections import AugmentSettings
 
 
 def spots(height: int = 240, width: int = 320) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +40,9 @@ def well_inside(points: np.ndarray, shape: tuple[int, ...], margin: int = 25) ->
 @given(seed=st.integers(0, 10_000), flip=st.sampled_from([0.0, 1.0]))
 def test_points_follow_the_pixels_in_training_views(seed: int, flip: float):
     image, centres = spots()
-    transform = TrainTransform(crop=256, rotate=25, flip=flip, jitter=0, page=EvalTransform(240), scale=(0.8, 1.3))
+    transform = TrainTransform(
+        256, AugmentSettings(rotate=25, flip=flip, jitter=0, scale_min=0.8, scale_max=1.3), EvalTransform(240)
+    )
     view, matrix = transform(image, [], np.random.default_rng(seed))
     assert view.shape == (256, 256, 3)
     moved = apply_matrix(centres, matrix)
@@ -100,7 +103,7 @@ def test_a_view_depends_on_its_random_numbers_alone():
 
 def test_colour_jitter_changes_no_geometry_and_can_be_off():
     image, _ = spots()
-    on, off = (TrainTransform(crop=128, jitter=j)(image, [], np.random.default_rng(3)) for j in (0.3, 0.0))
+    on, off = (TrainTransform(128, AugmentSettings(jitter=j))(image, [], np.random.default_rng(3)) for j in (0.3, 0.0))
     np.testing.assert_array_equal(on[1], off[1])
     assert np.abs(on[0].astype(int) - off[0]).mean() > 2
 

@@ -25,7 +25,7 @@ def test_overfits_four_pages(tmp_path: Path):
     list(write_pages(tmp_path / "data" / "pages", 4, 7, scenes=0.25))
     settings = Settings(
         run_dir=tmp_path / "run",
-        data={"train": "pages", "val": "pages", "image_size": 640},
+        data={"train": "pages", "val": "pages", "short_side": 640},
         augment={"scale_min": 0.9, "scale_max": 1.1, "rotate": 0, "jitter": 0},
         trainer={"epochs": 400, "validations": 1},
     )
@@ -42,7 +42,7 @@ def test_overfits_four_pages(tmp_path: Path):
 
 
 def test_commands_on_real_receipts(cli: CLI, tmp_path: Path, receipts: Path):
-    small = ("--set", "data.image_size=416", "--set", "data.crop=160", "--set", "data.verify=header")
+    small = ("--set", "data.short_side=416", "--set", "data.crop=160", "--set", "data.verify=header")
     result = cli("train", receipts, "--max-time", "20s", "--run-dir", "run", "--set", "trainer.validations=1", *small)
     assert result.returncode == 0, result.stderr
     assert "finished" in result.stdout
@@ -60,7 +60,7 @@ def test_commands_on_real_receipts(cli: CLI, tmp_path: Path, receipts: Path):
 
 
 def test_dry_run_writes_nothing_and_tells_the_plan(cli: CLI, tmp_path: Path, synth_pages: Path):
-    result = cli("train", synth_pages, "--dry-run", "--json", "--set", "data.crop=64", "--set", "data.image_size=96")
+    result = cli("train", synth_pages, "--dry-run", "--json", "--set", "data.crop=64", "--set", "data.short_side=96")
     assert result.returncode == 0, result.stderr
     plan = json.loads(result.stdout)
     assert plan["train_pages"] == 6
@@ -78,7 +78,7 @@ def test_a_checkpoint_is_evaluated_as_its_run_did(tmp_path: Path, synth_pages: P
     label.write_text(label.read_text() + "-30,1,30,1,30,22,-30,22" + ",beyond" * label.name.startswith("gt_") + "\n")
     settings = Settings(
         run_dir=tmp_path / "run",
-        data={"crop": 64, "image_size": 96, "workers": 0, "val": "test", "outside": "ignore"},
+        data={"crop": 64, "short_side": 96, "workers": 0, "val": "test", "outside": "ignore"},
         trainer={"epochs": 1, "accelerator": "cpu", "overlays": 0},
     )
     trained = Pipeline(settings).fit(tmp_path / "data")
@@ -86,7 +86,7 @@ def test_a_checkpoint_is_evaluated_as_its_run_did(tmp_path: Path, synth_pages: P
     assert again.score == trained.score
     clipped = Pipeline.from_checkpoint(trained.best_checkpoint, data={"outside": "clip"}).evaluate(tmp_path / "data")
     assert clipped.score.gt_cared == trained.score.gt_cared + 1
-    one = Pipeline.from_checkpoint(trained.best_checkpoint, {"threshold": 0.01, "box_threshold": 0}, {"image_size": 64})
+    one = Pipeline.from_checkpoint(trained.best_checkpoint, {"threshold": 0.01, "box_threshold": 0}, {"short_side": 64})
     assert one.predict(synth_pages / "val/images/0000.png")[0].image.name == "0000.png"
     with pytest.raises(
         SettingsError, match=r"best.ckpt: unknown setting 'postprocess.unclip'. Did you mean 'postprocess.unclip_ratio'"
@@ -103,7 +103,7 @@ def test_a_checkpoint_is_evaluated_as_its_run_did(tmp_path: Path, synth_pages: P
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_a_checkpoint(tmp_path: Path, synth_pages: Path, number: signal.Signals, code: int):
     args = [sys.executable, "-m", "ocrsdk", "train", str(synth_pages), "--run-dir", "run", "--epochs", "100000"]
-    args += ["--set", "data.crop=64", "--set", "data.image_size=96", "--set", "logging.every_n_steps=1"]
+    args += ["--set", "data.crop=64", "--set", "data.short_side=96", "--set", "logging.every_n_steps=1"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
     process = subprocess.Popen(
         args, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

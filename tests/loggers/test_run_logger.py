@@ -38,6 +38,8 @@ class Memory(Logger):
             raise ConnectionResetError("the server\nhas gone")
         self.rows.append((step, metrics))
 
+    def save(self) -> None: ...
+
     def finalize(self, status: str) -> None:
         if self.end is not None:
             raise self.end
@@ -49,6 +51,7 @@ def test_a_failing_logger_is_switched_off_once_and_told_at_the_end():
     with capture_logs() as logs:
         for step in range(6):
             logger.log_metrics({"a": 1.0}, step)
+            logger.flush()
         logger.finalize("success")
     assert len(good.rows) == 6
     assert len(bad.rows) == 2
@@ -70,8 +73,7 @@ def test_an_error_at_the_end_is_told_and_ends_nothing():
 
 def test_axes_and_row_numbers():
     memory = Memory()
-    logger = RunLogger("r", {"m": memory}, last_row=10)
-    logger.axes = lambda: {"samples": 7, "wall_time": 1.5}
+    logger = RunLogger("r", {"m": memory}, last_row=10, columns=lambda: {"samples": 7, "wall_time": 1.5})
     logger.log_metrics({"a": 1.0, "epoch": 2}, 3)
     assert memory.rows == [(3, {"a": 1.0, "epoch": 2, "samples": 7, "wall_time": 1.5, "row": 11})]
 
@@ -108,6 +110,7 @@ def test_rows_that_a_killed_process_could_not_deliver_are_sent(tmp_path: Path):
     record, plain, knowing = Memory(), Memory(), Knowing()
     run = RunLogger("r", {"jsonl": record, "plain": plain, "knowing": knowing}, 3)
     run.send_missing([{"step": step, "time": 1.0, "a": float(step), "row": step - 4} for step in (5, 6, 7)])
+    run.flush()
     assert (record.rows, plain.rows) == ([], [])
     assert knowing.rows == [(6, {"a": 6.0, "row": 2})]
 
@@ -120,6 +123,7 @@ def test_a_resumed_run_that_turns_elsewhere_is_sent_in_full_under_new_numbers(tm
     run = RunLogger("r", {"jsonl": record, "sink": sink}, 2, superseded)
     for step, loss in ((2, 1.0), (3, 7.0), (4, 2.0)):
         run.log_metrics({"train/loss": loss}, step)
+    run.flush()
     assert [(step, row["row"]) for step, row in sink.rows] == [(3, 6), (4, 7)]
     assert [row["row"] for _, row in record.rows] == [3, 6, 7]
 
@@ -166,6 +170,7 @@ def test_however_often_a_run_is_killed_each_row_arrives_once(parts: list[tuple[i
             state, start = run.state()["jsonl"], start + saved
             for step in range(start, start + lost):
                 run.log_metrics({"train/loss": step + turn}, step)
+            run.flush()
             arrived = sink.rows[: round(len(sink.rows) * share)] if number < len(parts) - 1 else sink.rows
             delivered += [{**row, "step": step} for step, row in arrived]
         numbers = [row["row"] for row in delivered]

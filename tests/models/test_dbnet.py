@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from ocrsdk.errors import CheckpointError, SettingsError
-from ocrsdk.models.dbnet import BACKBONES, DBNet, DBNetConfig
+from ocrsdk.models.dbnet import BACKBONES, DBNet
 from ocrsdk.models.layers import Upsample2x
 from ocrsdk.models.resnet import resnet18, resnet50
 
@@ -17,7 +17,7 @@ from ocrsdk.models.resnet import resnet18, resnet50
 @pytest.mark.parametrize("name", ["dbnet", "dbnet++"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_logits_have_the_size_of_the_image(name: str, backbone: str):
-    model = DBNet(DBNetConfig(name, backbone))
+    model = DBNet(backbone, name)
     image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
     output = model.train()(image)
     assert output.prob_logits.shape == output.thresh_logits.shape == (1, 1, 64, 96)
@@ -44,13 +44,13 @@ def test_upsampling_is_a_transposed_convolution(memory_format: torch.memory_form
 def test_the_memory_format_changes_nothing_but_speed(backbone: str, cpu: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
     torch.manual_seed(0)
-    model = DBNet(DBNetConfig(backbone=backbone)).eval()
+    model = DBNet(backbone=backbone).eval()
     image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
     with torch.no_grad():
-        on_cpu = model.lay_out("cpu")(image).prob_logits
+        on_cpu = model.to_memory_format("cpu")(image).prob_logits
         weights = next(p for p in model.backbone.parameters() if p.ndim == 4)
         assert weights.is_contiguous() == (backbone == "resnet18" and cpu == "AVX2")
-        elsewhere = model.lay_out("cuda")(image).prob_logits
+        elsewhere = model.to_memory_format("cuda")(image).prob_logits
     assert weights.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(on_cpu, elsewhere, rtol=1e-4, atol=1e-4)
 
@@ -58,7 +58,7 @@ def test_the_memory_format_changes_nothing_but_speed(backbone: str, cpu: str, mo
 @pytest.mark.parametrize("backbone", ["mobilenet", "resnet18"])
 def test_an_untrained_model_answers_with_the_prior(backbone: str):
     torch.manual_seed(0)
-    model = DBNet(DBNetConfig(backbone=backbone)).train()
+    model = DBNet(backbone=backbone).train()
     with torch.no_grad():
         output = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
     assert output.prob_logits.sigmoid().mean() == pytest.approx(0.1, abs=0.02)
@@ -93,10 +93,10 @@ def test_resnets_have_the_usual_names(build, parameters: int, keys: int, shapes:
 
 
 def test_unknown_names():
-    with pytest.raises(SettingsError, match=r"no backbone named 'resnet81'. .*Did you mean 'resnet18'"):
-        DBNet(DBNetConfig(backbone="resnet81"))
-    with pytest.raises(SettingsError, match="no model named 'dbnett'"):
-        DBNet(DBNetConfig("dbnett"))
+    with pytest.raises(SettingsError, match=r"DBNet\(backbone='resnet81'\): there are mobilenet, .*Did you mean 'resnet18'"):
+        DBNet(backbone="resnet81")
+    with pytest.raises(SettingsError, match=r"DBNet\(name='dbnett'\): there are dbnet, dbnet"):
+        DBNet(name="dbnett")
 
 
 def test_backbone_weights_are_loaded_strictly(tmp_path: Path):
@@ -104,7 +104,7 @@ def test_backbone_weights_are_loaded_strictly(tmp_path: Path):
     state = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     path = tmp_path / "resnet18.pth"
     torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, path)
-    model = DBNet(DBNetConfig(backbone="resnet18"))
+    model = DBNet(backbone="resnet18")
     model.load_backbone(path)
     for key, value in source.named_parameters():
         assert torch.equal(model.backbone.get_parameter(key), value)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocrsdk.models.postprocess import PostProcessor, _corners, _mean_inside_quads
+from ocrsdk.settings.sections import PostProcessSettings
 from tests.conftest import GOLDEN, ragged
 
 PAPER = {"threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
@@ -32,7 +33,7 @@ def best_ious(found: list[np.ndarray], expected: list[np.ndarray]) -> np.ndarray
 @pytest.mark.parametrize("name", MAPS)
 def test_quads_equal_the_oracle(name: str):
     golden = load(name)
-    found = PostProcessor(**PAPER)(golden["prob_map"].astype(np.float32))
+    found = PostProcessor(PostProcessSettings(**PAPER))(golden["prob_map"].astype(np.float32))
     assert len(found) == len(golden["quads"])
     for polygon, score in zip(golden["quads_exact"], golden["quad_scores"], strict=True):
         nearest = min(found, key=lambda d: np.abs(d.polygon - polygon).max())
@@ -43,7 +44,7 @@ def test_quads_equal_the_oracle(name: str):
 @pytest.mark.parametrize("name", MAPS)
 def test_quads_are_near_the_original(name: str):
     golden = load(name)
-    found = PostProcessor(**PAPER)(golden["prob_map"].astype(np.float32))
+    found = PostProcessor(PostProcessSettings(**PAPER))(golden["prob_map"].astype(np.float32))
     if len(found):
         ious = best_ious([d.polygon for d in found], list(golden["quads_32nd"]))
         assert np.median(ious) >= 0.93
@@ -56,7 +57,9 @@ def test_polygons_are_near_the_original(name: str, ratio: float):
     golden = load(name)
     key = f"{ratio * 10:.0f}"
     expected = ragged(golden[f"polygon_points_{key}"], golden[f"polygon_offsets_{key}"])
-    found = PostProcessor(shape="polygon", **PAPER | {"unclip_ratio": ratio})(golden["prob_map"].astype(np.float32))
+    found = PostProcessor(PostProcessSettings(shape="polygon", **PAPER | {"unclip_ratio": ratio}))(
+        golden["prob_map"].astype(np.float32)
+    )
     assert len(found) == len(expected)
     if expected:
         ious = best_ious([d.polygon for d in found], expected)
@@ -117,7 +120,7 @@ def test_candidates_are_bounded():
     for y in range(0, 200, 20):
         prob[y : y + 10, 5:190] = 0.9
     assert len(PostProcessor()(prob)) == 10
-    assert len(PostProcessor(max_candidates=4)(prob)) == 4
+    assert len(PostProcessor(PostProcessSettings(max_candidates=4))(prob)) == 4
 
 
 def test_corners_start_at_the_top_left_and_go_clockwise():

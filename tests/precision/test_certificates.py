@@ -11,13 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocrsdk import Settings
-
-from ocrsdk.precision import certificates
-
-from ocrsdk.plugins import manager as plugins
-from ocrsdk.runs.build import check_run
-from ocrsdk.precision.certificates import Binding, Certificate
 from ocrsdk.errors import OcrsdkError
+from ocrsdk.precision import certificates
+from ocrsdk.precision.certificates import Binding, Certificate
+from ocrsdk.precision.make import make_strategy
+from ocrsdk.runs.check import check_run
 from ocrsdk.runs.precision import binding, choose_precision
 
 
@@ -26,16 +24,17 @@ def certificate(bound: Binding, **changes: object) -> Certificate:
     return replace(made, **changes)
 
 
-BOUND = Binding("bf16", {"force": True}, {"name": "dbnet"}, {"k": 50.0}, "abc", "cpu AVX2", {"torch": "2.13.0"})
+SUBJECT = {"model": {"name": "dbnet"}, "loss": {"k": 50.0}, "data": "abc"}
+BOUND = Binding("bf16", {"force": True}, SUBJECT, "cpu AVX2", {"torch": "2.13.0"})
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("options", {"force": False}, "options.force: true -> false"),
-        ("model", {"name": "dbnet++"}, 'model.name: "dbnet" -> "dbnet++"'),
-        ("loss", {"k": 49.0}, "loss.k: 50.0 -> 49.0"),
-        ("data", "xyz", 'data: "abc" -> "xyz"'),
+        ("subject", {**SUBJECT, "model": {"name": "dbnet++"}}, 'subject.model.name: "dbnet" -> "dbnet++"'),
+        ("subject", {**SUBJECT, "loss": {"k": 49.0}}, "subject.loss.k: 50.0 -> 49.0"),
+        ("subject", {**SUBJECT, "data": "xyz"}, 'subject.data: "abc" -> "xyz"'),
         ("device", "cuda NVIDIA", 'device: "cpu AVX2" -> "cuda NVIDIA"'),
         ("versions", {"torch": "2.14.1"}, 'versions.torch: "2.13.0" -> "2.14.1"'),
     ],
@@ -56,15 +55,15 @@ def test_a_weaker_check_replaces_no_stronger_one(tmp_path: Path):
     certificates.save(tmp_path, certificate(BOUND, seeds=2))
     certificates.save(tmp_path, certificate(BOUND, margin=10.0))
     assert certificates.read_all(tmp_path) == [certificate(BOUND)]
-    certificates.save(tmp_path, weaker := certificate(replace(BOUND, data="other"), seeds=2))
+    certificates.save(tmp_path, weaker := certificate(replace(BOUND, subject={**SUBJECT, "data": "other"}), seeds=2))
     certificates.save(tmp_path, certificate(BOUND, seeds=5))
-    assert {(c.seeds, c.binding.data) for c in certificates.read_all(tmp_path)} == {(5, "abc"), (2, "other")}
+    assert {(c.seeds, c.binding.subject["data"]) for c in certificates.read_all(tmp_path)} == {(5, "abc"), (2, "other")}
     assert not weaker.strong
 
 
 def test_a_failed_check_takes_an_earlier_certificate_away(tmp_path: Path):
     certificates.save(tmp_path, certificate(BOUND))
-    certificates.revoke(tmp_path, replace(BOUND, data="other"))
+    certificates.revoke(tmp_path, replace(BOUND, subject={**SUBJECT, "data": "other"}))
     assert certificates.read_all(tmp_path)
     certificates.revoke(tmp_path, BOUND)
     assert certificates.read_all(tmp_path) == []
@@ -87,7 +86,7 @@ def test_damaged_certificates_are_named_and_prove_nothing(tmp_path: Path):
         ({"seeds": "3"}, "seeds: Input should be a valid integer"),
         ({"created": 5}, "created: Input should be a valid string"),
         ({"created": "yesterday"}, "Invalid isoformat string"),
-        ({"binding": {"model": {"name": 1}}}, "binding.model.name: Input should be a valid string"),
+        ({"binding": {"subject": "abc"}}, "binding.subject: Input should be an object"),
         ({"binding": {"options": [1]}}, "binding.options: Input should be an object"),
         ({"binding": {"strategy": ["bf16"]}}, "binding.strategy: Input should be a valid string"),
         ({"more": 1}, "more: "),
@@ -121,8 +120,7 @@ def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, syn
     )
     checked = check_run(settings, None)
     assert choose_precision(checked, "cpu").strategy.name == "fp32"
-    cls = plugins.precision_strategy("bf16")
-    bound = binding(checked, cls(cls.check_options({"force": True}, "")), "cpu")
+    bound = binding(checked, make_strategy("bf16", {"force": True}), "cpu")
     certificates.save(tmp_path, certificate(bound))
     chosen = choose_precision(checked, "cpu")
     assert (chosen.strategy.name, chosen.strategy.options.force) == ("bf16", True)

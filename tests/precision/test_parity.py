@@ -23,10 +23,10 @@ from scipy.stats import ttest_rel
 
 from ocrsdk import Pipeline, Settings
 from ocrsdk.errors import DataError, OcrsdkError
-from ocrsdk.models.checkpoint import make_passport
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
+from ocrsdk.models.checkpoint import make_metadata
+from ocrsdk.models.dbnet import DBNet
 from ocrsdk.precision.equivalence import equivalence
-from ocrsdk.precision_tools.check import ArmRun, judge, ratios
+from ocrsdk.precision.gate import ArmRun, ratios, verdict
 from tests.conftest import CLI
 from tests.test_plugins import install
 
@@ -67,7 +67,7 @@ def test_the_interval_is_that_of_a_paired_t_test(pairs: list[tuple[float, float]
     ],
 )
 def test_outcomes(base: list[float], cand: list[float], outcome: str, reason: str):
-    found = equivalence(base, cand, 1.0)
+    found = equivalence(base, cand, 1.0, least_score=10)
     assert found.outcome == outcome
     assert reason in found.reason
 
@@ -79,19 +79,19 @@ def test_equal_differences_have_one_outcome_however_they_are_rounded(base: list[
 
 
 def arm_run(arm: str, seed: int, hmean: float, stopped: str = "", speed: float | None = 10.0, memory: int = 100) -> ArmRun:
-    return ArmRun(arm, arm, seed, "", hmean, speed, memory, 0, [], stopped)
+    return ArmRun(arm, arm, seed, hmean, "", speed, memory, stopped=stopped)
 
 
 def test_a_stopped_run_fails_the_candidate_and_never_counts_for_the_baseline():
     base = [arm_run("baseline", s, 90) for s in range(3)]
     good = [arm_run("candidate", s, 90, speed=15.0, memory=60) for s in range(2)]
     broken = arm_run("candidate", 2, 0, "NaN", None, 0)
-    assert judge([*base, *good, broken], 1.0).outcome == "fail"
+    assert verdict([*base, *good, broken], 1.0).outcome == "fail"
     assert ratios([*base, *good, broken]) == (1.5, 0.6)
     cold = replace(base[0], images_per_second=1.0)  # its run fills the cache
     assert ratios([cold, *base[1:], *good, broken]) == (1.5, 0.6)
     swapped = [replace(r, arm="baseline") for r in (*good, broken)] + [replace(r, arm="candidate") for r in base]
-    assert judge(swapped, 1.0).outcome == "inconclusive"
+    assert verdict(swapped, 1.0).outcome == "inconclusive"
 
 
 # --------------------------------------------------------------------- the gate, end to end
@@ -171,7 +171,7 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
     env = {"PYTHONPATH": str(site), "XDG_DATA_HOME": str(tmp_path / "share"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     sets = []
     for pair in (
-        "data.image_size=160", "data.crop=128", "data.batch_size=4", "data.workers=0", "augment.scale_min=0.8",
+        "data.short_side=160", "data.crop=128", "data.batch_size=4", "data.workers=0", "augment.scale_min=0.8",
         "augment.scale_max=1.0", "optimizer.lr=0.02",
     ):  # fmt: skip
         sets += ["--set", pair]
@@ -180,7 +180,7 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["outcome"], report["difference"], report["low"], report["high"]) == ("pass", 0, 0, 0)
-    assert report["runs"][0]["hmean"] > 10
+    assert report["runs"][0]["score"] > 10
     assert len(report["runs"][0]["losses"]) == 60
     assert report["runs"][0]["losses"] == report["runs"][1]["losses"]  # same seed, same order of data
     assert report["runs"][0]["losses"] != report["runs"][2]["losses"]
@@ -220,7 +220,7 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
 
 @pytest.mark.slow
 def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
-    small = ("--set", "data.crop=64", "--set", "data.image_size=96", "--set", "data.workers=0")
+    small = ("--set", "data.crop=64", "--set", "data.short_side=96", "--set", "data.workers=0")
     result = cli("precision", "probe", synth_pages, "--batches", "2", "--json", *small)
     assert result.returncode == 0, result.stderr
     modules = json.loads(result.stdout)["modules"]
@@ -243,11 +243,11 @@ def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"margin": math.inf}, "--margin inf: expected more than 0 and at most 10 points"),
-        ({"margin": -1}, "--margin -1: expected more than 0"),
-        ({"margin": math.nan}, "--margin nan: expected more than 0"),
-        ({"seeds": 0}, "--seeds 0: expected 1 or more"),
-        ({"epochs": -3}, "--epochs -3: expected 1 or more"),
+        ({"margin": math.inf}, "margin=inf: expected more than 0 and at most 10"),
+        ({"margin": -1}, "margin=-1: expected more than 0"),
+        ({"margin": math.nan}, "margin=nan: expected more than 0"),
+        ({"seeds": 0}, "seeds=0: expected 1 or more"),
+        ({"epochs": -3}, "epochs=-3: expected 1 or more"),
         ({"candidate": "auto"}, "auto stands for a choice of strategies"),
         ({"candidate": "fp32"}, "proves nothing against itself"),
         ({"candidate": "fp8"}, "no precision strategy named 'fp8'. Installed: auto, bf16, fp16-safe, fp32."),
@@ -269,10 +269,10 @@ def test_the_command_refuses_alike(cli: CLI, synth_pages: Path, tmp_path: Path):
 
 
 def test_a_probe_refuses_weights_of_another_model(cli: CLI, synth_pages: Path, tmp_path: Path):
-    passport = make_passport(DBNetConfig(), {}, {}, {}, "fp32")
-    state = {f"model.{name}": value for name, value in DBNet(DBNetConfig()).state_dict().items()}
-    torch.save({"ocrsdk": passport, "state_dict": state}, tmp_path / "a.ckpt")
-    small = ("--set", "data.crop=64", "--set", "data.image_size=96", "--set", "data.workers=0")
+    metadata = make_metadata(DBNet(), {}, {}, {}, "fp32")
+    state = {f"model.{name}": value for name, value in DBNet().state_dict().items()}
+    torch.save({"ocrsdk": metadata, "state_dict": state}, tmp_path / "a.ckpt")
+    small = ("--set", "data.crop=64", "--set", "data.short_side=96", "--set", "data.workers=0")
     result = cli("precision", "probe", synth_pages, "--checkpoint", "a.ckpt", "--set", "model.name=dbnet++", *small)
     assert result.returncode == 2
     assert "a.ckpt: a checkpoint of {'name': 'dbnet', 'backbone': 'mobilenet'}, but the settings ask for" in result.stderr
@@ -295,7 +295,7 @@ def test_a_strategy_that_would_become_another_on_a_cpu_is_refused(cli: CLI, synt
 
 @pytest.mark.slow
 def test_a_run_in_which_every_update_was_left_out_is_an_error(cli: CLI, synth_pages: Path):
-    small = ("--set", "data.crop=64", "--set", "data.image_size=96", "--set", "data.workers=0", "--set", "trainer.accelerator=cpu")
+    small = ("--set", "data.crop=64", "--set", "data.short_side=96", "--set", "data.workers=0", "--set", "trainer.accelerator=cpu")
     result = cli("train", synth_pages, "--precision", "fp16-safe", "--epochs", "1", "--set", "loss.l1_weight=1e36", *small)
     assert result.returncode == 2
     assert "0 steps were made: all 1 updates were left out" in result.stderr
@@ -310,7 +310,7 @@ def test_pages_that_change_under_way_end_the_check(synth_pages: Path, tmp_path: 
     pages = Path(shutil.copytree(synth_pages, tmp_path / "pages"))
     label = next((pages / "train/labels").iterdir())
     small = Settings(
-        data={"crop": 64, "image_size": 96, "workers": 0},
+        data={"crop": 64, "short_side": 96, "workers": 0},
         trainer={"accelerator": "cpu"},
         precision={"certificates": tmp_path / "held"},
     )
@@ -326,7 +326,7 @@ def test_pages_that_change_under_way_end_the_check(synth_pages: Path, tmp_path: 
 def test_a_page_that_is_gone_at_the_end_costs_no_report(synth_pages: Path, tmp_path: Path):
     pages = Path(shutil.copytree(synth_pages, tmp_path / "pages"))
     small = Settings(
-        data={"crop": 64, "image_size": 96, "workers": 0},
+        data={"crop": 64, "short_side": 96, "workers": 0},
         trainer={"accelerator": "cpu"},
         precision={"certificates": tmp_path / "held"},
     )

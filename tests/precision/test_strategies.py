@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from ocrsdk.errors import PluginError, SettingsError
+from ocrsdk.models.dbnet import DBNet
 from ocrsdk.models.losses import DBLoss
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
 from ocrsdk.precision.auto import Auto
 from ocrsdk.precision.base import Certified, SkipsUpdates
 from ocrsdk.precision.bf16 import BF16, emulated
@@ -53,7 +53,7 @@ def dtypes_inside(strategy: Any) -> set[torch.dtype]:
     for layer in module.model.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(lambda _m, _a, output: seen.add(output.dtype))
-    small_trainer(strategy, Path()).fit(module, loader(batches(1)))
+    small_trainer(strategy, module).fit(module, loader(batches(1)))
     assert {p.dtype for p in module.model.parameters()} == {torch.float32}
     return seen
 
@@ -86,7 +86,7 @@ def test_pinned_modules_run_in_fp32():
 
 def test_pinned_modules_leave_the_autocast_of_a_gpu_too():
     """The neck is given a list, from which no device can be told at a glance."""
-    model, seen = DBNet(DBNetConfig()), []
+    model, seen = DBNet(), []
     pin_to_fp32(model, ["neck"])
     for layer in model.neck.modules():
         if isinstance(layer, nn.Conv2d):
@@ -139,7 +139,7 @@ def test_refusals_name_the_way_out():
 def test_loss_of_large_batch_equals_fp32():
     """F47: 8 x 640 x 640, where sums over a half-precision map overflow."""
     torch.manual_seed(0)
-    model, loss = DBNet(DBNetConfig()), DBLoss()
+    model, loss = DBNet(), DBLoss()
     (batch,) = batches(1, side=640, size=8)
     with torch.no_grad():
         plain = model(batch.image)
@@ -213,11 +213,11 @@ def test_the_plugin_keeps_the_contract():
     assert isinstance(ScaledHalf("cpu", 2.0**12, 2000, 10), SkipsUpdates)
 
 
-def text_iou(strategy: Any, folder: Path) -> float:
+def text_iou(strategy: Any) -> float:
     """Overlap of the text that a network of 200 updates finds on its own pages with the truth."""
     module = small_module(strategy, lr=4e-3)
     items = batches(2, size=4)
-    trainer = small_trainer(strategy, folder, epochs=100)
+    trainer = small_trainer(strategy, module, epochs=100)
     module.progress = lambda: trainer.global_step / 200  # the learning rate falls, as in any run
     trainer.fit(module, loader(items))
     module.model.train()  # running statistics lag behind in so short a run
@@ -231,7 +231,7 @@ def text_iou(strategy: Any, folder: Path) -> float:
 
 
 @pytest.mark.slow
-def test_fp16_learns_as_much_as_fp32(tmp_path: Path):
-    full = text_iou(FP32(), tmp_path)
+def test_fp16_learns_as_much_as_fp32():
+    full = text_iou(FP32())
     assert full > 0.9
-    assert text_iou(half(), tmp_path) == pytest.approx(full, abs=0.01)
+    assert text_iou(half()) == pytest.approx(full, abs=0.01)

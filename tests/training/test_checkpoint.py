@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from ocrsdk.errors import CheckpointError
-from ocrsdk.models.checkpoint import load_checkpoint, make_passport
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
+from ocrsdk.models.checkpoint import load_checkpoint, make_metadata
+from ocrsdk.models.dbnet import DBNet
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 
 
-def content(config: DBNetConfig | None = None, claimed: DBNetConfig | None = None) -> dict:
-    config = config or DBNetConfig()
-    passport = make_passport(claimed or config, {"short_side": 96}, {"threshold": 0.3}, {"seed": 1}, "fp32")
-    state = {f"model.{k}": v for k, v in DBNet(config).state_dict().items()}
-    return {"state_dict": state, "ocrsdk": passport, "epoch": 2, "global_step": 7}
+def content(claimed: DBNet | None = None) -> dict:
+    model = DBNet()
+    metadata = make_metadata(claimed or model, {"short_side": 96}, {"threshold": 0.3}, {"seed": 1}, "fp32")
+    state = {f"model.{k}": v for k, v in model.state_dict().items()}
+    return {"state_dict": state, "ocrsdk": metadata, "epoch": 2, "global_step": 7}
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_pickle_bomb_is_not_executed(tmp_path: Path):
 
 def test_another_architecture(tmp_path: Path):
     path = tmp_path / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint(content(DBNetConfig(), DBNetConfig("dbnet++")), path)
+    AtomicCheckpointIO().save_checkpoint(content(DBNet(name="dbnet++")), path)
     with pytest.raises(CheckpointError, match=r"do not fit the model .*dbnet\+\+.*fusion"):
         load_checkpoint(path)
 
@@ -73,7 +73,7 @@ def test_foreign_and_future_files(tmp_path: Path):
     future = content()
     future["ocrsdk"]["format"] = 99
     torch.save(future, tmp_path / "future.ckpt")
-    with pytest.raises(CheckpointError, match="checkpoint format 99, this version reads 4"):
+    with pytest.raises(CheckpointError, match="checkpoint format 99, this version reads 5"):
         load_checkpoint(tmp_path / "future.ckpt")
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint(tmp_path / "none.ckpt")

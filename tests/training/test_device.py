@@ -10,14 +10,14 @@ import sys
 import pytest
 import torch
 
+from ocrsdk.precision.device import tf32_allowed
 from ocrsdk.precision.fp16_safe import FP16Safe
 from ocrsdk.precision.fp32 import FP32
-from ocrsdk.training.device import fp32_products
 
 PROGRAM = """
 import resource, sys
 import torch
-from ocrsdk.training.device import keep_freed_memory
+from ocrsdk.training.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()
@@ -47,7 +47,7 @@ def test_freed_memory_is_taken_again():
 def test_peak_memory_is_that_of_what_follows_in_this_process():
     """Of a process that was started by a larger one, and of a second run."""
     script = (
-        "import sys; from ocrsdk.training.device import peak_memory, reset_peak_memory\n"
+        "import sys; from ocrsdk.training.memory import peak_memory, reset_peak_memory\n"
         "before = peak_memory('cpu'); block = bytearray(400 << 20); high = peak_memory('cpu'); del block\n"
         "reset_peak_memory('cpu'); print(before, high, peak_memory('cpu'))"
     )
@@ -64,7 +64,7 @@ def test_peak_memory_is_that_of_what_follows_in_this_process():
 def test_products_of_a_gpu_are_rounded_only_where_asked(tf32: bool):
     flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [flag.allow_tf32 for flag in flags]
-    with fp32_products(tf32):
+    with tf32_allowed(tf32):
         assert [flag.allow_tf32 for flag in flags] == [tf32, tf32]
     assert [flag.allow_tf32 for flag in flags] == before
     assert FP32().tf32 is False

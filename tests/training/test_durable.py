@@ -24,7 +24,7 @@ from ocrsdk.models.checkpoint import read_checkpoint
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 from tests.conftest import CLI
 
-SMALL = ("--set", "data.crop=64", "--set", "data.image_size=96", "--batch-size", "2", "--set", "logging.every_n_steps=1")
+SMALL = ("--set", "data.crop=64", "--set", "data.short_side=96", "--batch-size", "2", "--set", "logging.every_n_steps=1")
 MEASURED = ("time", "wall_time", "speed/", "memory/", "cache/", "profile/")
 
 
@@ -99,7 +99,7 @@ import sys, torch
 from pathlib import Path
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
 from ocrsdk.training.signals import StopSignals
-stop = StopSignals(lambda: None)
+stop = StopSignals([])
 stop.on_train_start()
 io = AtomicCheckpointIO()
 io.save_checkpoint({"generation": 1}, "last.ckpt")
@@ -157,12 +157,12 @@ def test_a_second_process_may_not_train_in_the_same_folder(cli: CLI, tmp_path: P
 
 
 def test_f68_any_flipped_bit_in_a_weight_is_found(tmp_path: Path):
-    from ocrsdk.models.checkpoint import make_passport
-    from ocrsdk.models.dbnet import DBNetConfig
+    from ocrsdk.models.checkpoint import make_metadata
+    from ocrsdk.models.dbnet import DBNet
 
     path = tmp_path / "a.ckpt"
     weights = {f"model.{i}": torch.randn(400) for i in range(20)}
-    AtomicCheckpointIO().save_checkpoint({"state_dict": weights, "ocrsdk": make_passport(DBNetConfig(), {}, {}, {}, "fp32")}, path)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": weights, "ocrsdk": make_metadata(DBNet(), {}, {}, {}, "fp32")}, path)
     content = path.read_bytes()
     rng = random.Random(0)
     caught = 0

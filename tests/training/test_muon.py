@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
+from ocrsdk.models.dbnet import DBNet
+from ocrsdk.settings.sections import OptimizerSettings
 from ocrsdk.training.muon import Muon, orthogonal
-from ocrsdk.training.optimizers import OptimizerSpec, build_optimizer
+from ocrsdk.training.optimizers import build_optimizer
 
 
 @settings(deadline=None)
@@ -95,8 +96,8 @@ def test_the_other_groups_go_as_with_adamw():
 
 @pytest.mark.parametrize("backbone", ["mobilenet", "resnet18"])
 def test_all_layers_but_depthwise_filters_and_the_last_are_made_orthogonal(backbone: str):
-    model = DBNet(DBNetConfig(backbone=backbone))
-    groups = build_optimizer(model, OptimizerSpec(name="muon"), model.head.last).param_groups
+    model = DBNet(backbone=backbone)
+    groups = build_optimizer(model, OptimizerSettings(name="muon"), model.head.last).param_groups
     found = {id(p) for group in groups if group["orthogonal"] for p in group["params"]}
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
     outputs = [model.head.body[1]] if backbone == "mobilenet" else [model.head.prob[-1], model.head.thresh[-1]]

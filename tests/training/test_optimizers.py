@@ -11,21 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocrsdk.models.dbnet import DBNet
-from ocrsdk.training.optimizers import OptimizerSpec, align_state, build_optimizer, lr_factor
+from ocrsdk.settings.sections import OptimizerSettings
+from ocrsdk.training.optimizers import align_state, build_optimizer, lr_factor
 
 
 @given(st.floats(-1, 2))
 def test_without_warm_up_the_schedules_are_their_formulas(progress: float):
     inside = min(max(progress, 0), 1)
-    cosine = lr_factor(progress, OptimizerSpec(schedule="cosine", warmup=0))
-    poly = lr_factor(progress, OptimizerSpec(schedule="poly", warmup=0))
+    cosine = lr_factor(progress, OptimizerSettings(schedule="cosine", warmup=0))
+    poly = lr_factor(progress, OptimizerSettings(schedule="poly", warmup=0))
     assert cosine == pytest.approx(math.cos(math.pi * inside / 2) ** 2)
     assert poly == pytest.approx((1 - inside) ** 0.9)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
 def test_the_rate_rises_then_falls_to_zero(schedule: str):
-    spec = OptimizerSpec(schedule=schedule, warmup=0.1)
+    spec = OptimizerSettings(schedule=schedule, warmup=0.1)
     rates = [lr_factor(i / 1000, spec) for i in range(1001)]
     top = rates.index(max(rates))
     assert 90 <= top <= 110
@@ -38,10 +39,10 @@ def test_the_rate_rises_then_falls_to_zero(schedule: str):
 @pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
 def test_biases_and_normalisation_do_not_decay(name: str):
     model = DBNet()
-    groups = build_optimizer(model, OptimizerSpec(name=name, weight_decay=0.1)).param_groups
+    groups = build_optimizer(model, OptimizerSettings(name=name, weight_decay=0.1)).param_groups
     decayed = [p for group in groups if group["weight_decay"] == 0.1 for p in group["params"]]
     free = [p for group in groups if group["weight_decay"] == 0 for p in group["params"]]
-    own = build_optimizer(model, OptimizerSpec(name=name)).param_groups[0]
+    own = build_optimizer(model, OptimizerSettings(name=name)).param_groups[0]
     assert own["weight_decay"] == {"muon": 0.3, "adamw": 0.3, "sgd": 1e-4}[name]
     norms = {id(p) for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()}
     biases = {id(p) for n, p in model.named_parameters() if n.endswith(".bias")}
@@ -53,7 +54,7 @@ def test_biases_and_normalisation_do_not_decay(name: str):
 def test_a_state_from_another_memory_format_goes_on_as_it_was(name: str):
     torch.manual_seed(0)
     one, other = torch.nn.Conv2d(8, 4, 3), torch.nn.Conv2d(8, 4, 3)
-    spec = OptimizerSpec(name=name, lr=0.01)
+    spec = OptimizerSettings(name=name, lr=0.01)
     image = torch.randn(2, 8, 9, 9)
 
     def update(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

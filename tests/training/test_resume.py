@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from ocrsdk import Pipeline, Settings
-
-from ocrsdk.runs import folder as run_folder
 from ocrsdk.errors import CheckpointError, NonFiniteError, RunFolderError, TrainingError
 from ocrsdk.loggers.rows import read_rows
-from ocrsdk.models.dbnet import DBNet, DBNetConfig
+from ocrsdk.models.dbnet import DBNet
+from ocrsdk.runs import folder as run_folder
 from ocrsdk.training.module import DetectionModule
 from ocrsdk.types import Batch
 
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.slow
 def settings(run_dir: Path | None, epochs: int = 3, workers: int = 0, **data: object) -> Settings:
     return Settings(
         run_dir=run_dir,
-        data={"crop": 64, "batch_size": 2, "workers": workers, "image_size": 96, **data},
+        data={"crop": 64, "batch_size": 2, "workers": workers, "short_side": 96, **data},
         trainer={"epochs": epochs, "validations": 1, "accelerator": "cpu", "overlays": 1},
         logging={"every_n_steps": 1},
     )
@@ -186,7 +185,7 @@ def test_other_data_are_refused_wherever_they_lie(tmp_path: Path, synth_pages: P
 
 
 def test_a_run_goes_on_without_the_file_of_its_first_weights(tmp_path: Path, synth_pages: Path):
-    torch.save(DBNet(DBNetConfig()).backbone.state_dict(), tmp_path / "b.pt")
+    torch.save(DBNet().backbone.state_dict(), tmp_path / "b.pt")
 
     def begun_with(weights: Path | None, run_dir: Path | None, epochs: int) -> Settings:
         plain = settings(run_dir, epochs)

@@ -15,15 +15,15 @@ from ocrsdk.data.transforms import EvalTransform
 from ocrsdk.errors import SettingsError
 from ocrsdk.geometry import apply_matrix
 from ocrsdk.loggers.rows import read_rows
-from ocrsdk.models.losses import DBLoss
 from ocrsdk.models.checkpoint import load_checkpoint
+from ocrsdk.models.losses import DBLoss
 from ocrsdk.types import TargetMaps
 
 
 def settings(tmp_path: Path, name: str, policy: str) -> Settings:
     return Settings(
         run_dir=tmp_path / name,
-        data={"crop": 64, "batch_size": 2, "workers": 0, "image_size": 96},
+        data={"crop": 64, "batch_size": 2, "workers": 0, "short_side": 96},
         targets={"min_text_size": 1},
         trainer={"epochs": 1, "validations": 1, "accelerator": "cpu", "overlays": 0, "val_loss": True},
         cache={"dir": tmp_path / "cache", "policy": policy},
@@ -64,9 +64,9 @@ def test_the_logged_loss_is_the_mean_over_whole_pages(tmp_path: Path, synth_page
 
 
 def run_spec(checkpoint: Path) -> object:
-    from ocrsdk.data.targets import TargetSpec
+    from ocrsdk.settings.sections import TargetSettings
 
-    return TargetSpec(**load_checkpoint(checkpoint).settings["targets"])
+    return TargetSettings(**load_checkpoint(checkpoint).settings["targets"])
 
 
 def test_maps_are_kept_for_the_loss_only(tmp_path: Path, synth_pages: Path):

@@ -86,7 +86,9 @@ class DiskCache(FolderBackend[SafeIndex]):
         path = self.path
         if isinstance(error, diskcache.Timeout):
             error = error.__context__ if isinstance(error.__context__, Exception) else error
-        elif not isinstance(error, sqlite3.Error | UnicodeDecodeError | OverflowError):  # the latter two from damaged text and numbers
+        elif not isinstance(
+            error, sqlite3.Error | UnicodeDecodeError | OverflowError
+        ):  # the latter two from damaged text and numbers
             return None
         text = str(error)
         if "locked" in text or "busy" in text:

@@ -65,7 +65,7 @@ class DetectionMonitor(PrecisionMonitor):
         super().__init__(guard)
         self.values = values
 
-    def log(self, module: LightningModule, values: dict[str, Any]) -> None:
+    def record(self, module: LightningModule, values: dict[str, Any]) -> None:
         """Into the row of the update."""
         self.values.step.update(values)
 

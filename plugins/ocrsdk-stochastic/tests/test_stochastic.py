@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -43,10 +41,10 @@ def test_small_updates_add_up():
     assert stochastic.float().mean().item() == pytest.approx(1.1, abs=0.01)
 
 
-def test_weights_are_bf16_between_updates_and_the_optimizer_is_fp32(tmp_path: Path):
+def test_weights_are_bf16_between_updates_and_the_optimizer_is_fp32():
     strategy = Bf16Stochastic()
     module = small_module(strategy)
-    trainer = small_trainer(strategy, tmp_path)
+    trainer = small_trainer(strategy, module)
     trainer.fit(module, loader(batches(2)))
     kinds = {p.dtype for p in module.model.parameters() if p.ndim > 1}
     assert kinds == {torch.bfloat16}
