@@ -117,14 +117,14 @@ def _encode_tensor(value: Any, place: str, arrays: dict[str, NDArray[Any]]) -> d
 
     if value.device.type != "cpu" or value.layout is not torch.strided or value.requires_grad or value.is_complex():
         raise TypeError(f"{place}: only dense, real tensors on the CPU without a gradient can be kept; try .detach().cpu()")
-    plain = value.contiguous()
-    if not hasattr(np, str(value.dtype).removeprefix("torch.")):  # bfloat16 and others that NumPy does not know
-        plain = plain.reshape(-1).view(torch.uint8)
-    return {
-        "tensor": _keep(plain.numpy(), place, arrays),
-        "dtype": str(value.dtype).removeprefix("torch."),
-        "shape": list(value.shape),
-    }
+    dtype = str(value.dtype).removeprefix("torch.")
+    if not value.numel():
+        body = torch.empty(0, dtype=torch.uint8)
+    elif hasattr(np, dtype):
+        body = value.contiguous()
+    else:  # bfloat16 and others that NumPy does not know
+        body = value.reshape(-1).view(torch.uint8)
+    return {"tensor": _keep(body.numpy(), place, arrays), "dtype": dtype, "shape": list(value.shape)}
 
 
 def _known(cls: type, place: str, types: Mapping[str, type]) -> str:
@@ -151,8 +151,8 @@ def _decode(node: Any, types: Mapping[str, type], arrays: Mapping[str, NDArray[A
     if "tensor" in node:
         import torch
 
-        flat = torch.from_numpy(arrays[node["tensor"]].copy())
-        return flat.reshape(-1).view(getattr(torch, node["dtype"])).reshape(node["shape"])
+        dtype, flat = getattr(torch, node["dtype"]), torch.from_numpy(arrays[node["tensor"]].copy()).reshape(-1)
+        return (flat.view(dtype) if flat.numel() else torch.empty(0, dtype=dtype)).reshape(node["shape"])
     if (cls := types.get(node["class"])) is None:
         raise TypeError(f"the value holds a {node['class']}; give its class: types=({node['class']},)")
     return cls(**{name: _decode(item, types, arrays) for name, item in node["fields"].items()})

@@ -68,11 +68,11 @@ def build_run_logger(
     """
     from ocrsdk.loggers.run_logger import RunLogger
 
-    built: dict[str, Any] = {}
-    for factory in factories:
-        logger = call(factory.build, replace(run, state=states.get(factory.name, {})))
-        if logger is not None:
-            built[factory.name] = logger
+    def build(of: RunInfo, states: Mapping[str, Any]) -> dict[str, Any]:
+        made = {factory.name: call(factory.build, replace(of, state=states.get(factory.name, {}))) for factory in factories}
+        return {name: logger for name, logger in made.items() if logger is not None}
+
+    built = build(run, states)
     record = built.get(RECORD)
     if record is None:
         return None
@@ -84,6 +84,7 @@ def build_run_logger(
         columns or dict,
         patience=patience,
         run_id=run.run_id,
+        reopen=lambda states: build(replace(run, resumed=True), states),
     )
     if run.resumed:
         made.send_missing(read_rows(run.folder / FILE_NAME))

@@ -47,6 +47,8 @@ class RunLogger(Logger):
         columns: Further columns of every row.
         patience: Seconds that a call of a logger may take.
         run_id: Stays the same when the run is resumed.
+        reopen: Loggers for rows that come after ``finalize``, as those of ``trainer.validate`` after ``trainer.fit``; given what the
+            loggers remembered.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class RunLogger(Logger):
         columns: Callable[[], dict[str, float]] = dict,
         patience: float = 10.0,
         run_id: str = "",
+        reopen: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self._name, self.run_id = name, run_id
@@ -77,7 +80,8 @@ class RunLogger(Logger):
         self._states: dict[str, Any] = {}
         self._repeats = deque(superseded)
         self._turned = False
-        self._hurried = False
+        self._hurried = self._finished = False
+        self._reopen = reopen
         self._pid = os.getpid()
 
     @property
@@ -118,6 +122,7 @@ class RunLogger(Logger):
         """
         start = time.perf_counter()
         self._check_process()
+        self._open_again()
         repeated = self._number_row(metrics, step)
         row = {**metrics, **self._columns(), "row": self.last_row}
         self._to_record(self.loggers[self._record].log_metrics, row, step)
@@ -166,6 +171,7 @@ class RunLogger(Logger):
             step: The trainer's step.
         """
         self._check_process()
+        self._open_again()
         for name, logger in self.active().items():
             if isinstance(logger, LogsImages):
                 call = _deliver_images(logger, key, images, captions, step, self._turned)
@@ -177,6 +183,8 @@ class RunLogger(Logger):
     @rank_zero_only
     def save(self) -> None:
         """Called by Lightning after each row."""
+        if self._finished:
+            return
         self._to_record(self.loggers[self._record].save)
         for name, thread in self._threads.items():
             thread.put(self.loggers[name].save)
@@ -190,7 +198,7 @@ class RunLogger(Logger):
         for name, thread in self._threads.items():
             logger = self.loggers[name]
             if isinstance(logger, KeepsState) and name not in self.problems:
-                made, state = thread.ask(logger.state, deadline - time.monotonic())
+                made, state = thread.ask(logger.state, deadline - time.monotonic(), self._wait)
                 if made:
                     self._states[name] = state
         self._look()
@@ -211,6 +219,16 @@ class RunLogger(Logger):
         """The run was asked to stop: wait no longer for a logger that hangs."""
         self._hurried = True
 
+    def _open_again(self) -> None:
+        if not self._finished or self._reopen is None:
+            return
+        self._finished = False
+        for name, logger in self._reopen(self._states).items():
+            if name in self.loggers and name not in self.problems:
+                self.loggers[name] = logger
+                if name in self._threads:
+                    self._threads[name] = LoggerThread(name)
+
     @property
     def _wait(self) -> float:
         return min(self.patience, _HURRY) if self._hurried else self.patience
@@ -218,8 +236,12 @@ class RunLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Close all loggers, and say what they missed."""
-        if self._pid != os.getpid():
+        if self._pid != os.getpid() or self._finished:
             return
+        self._finished = True
+        record = self.loggers[self._record]
+        if isinstance(record, KeepsState):
+            self._states[self._record] = self._to_record(record.state)
         if self._record not in self.problems:
             try:
                 self.loggers[self._record].finalize(status)
@@ -230,9 +252,7 @@ class RunLogger(Logger):
             self._look()
             if name in self.problems:
                 continue
-            if thread.busy_for and self._hurried:  # a row hangs: nothing behind it would be reached
-                deadline = min(deadline, time.monotonic() + _HURRY)
-            made, _ = thread.ask(_finish(self.loggers[name], status), deadline - time.monotonic())
+            made, _ = thread.ask(_finish(self.loggers[name], status), deadline - time.monotonic(), self._wait)
             if made:
                 continue
             if thread.failure is not None and not thread.missed:

@@ -37,6 +37,8 @@ class LoggerThread:
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], int, _Answer | None]] = queue.SimpleQueue()
         self._since: float | None = None
         self._off = False
+        self._answer: _Answer | None = None
+        """Of the call under way, if somebody waits for it."""
         self._between = threading.Lock()
         """Held during a call, and over a fork, so that no child inherits a lock that the logger's library holds."""
         self._thread: threading.Thread | None = None
@@ -56,11 +58,26 @@ class LoggerThread:
             self._thread = threading.Thread(target=context.run, args=(self._work,), name=f"ocrsdk logger {self.name}", daemon=True)
             self._thread.start()
 
-    def ask(self, call: Callable[[], Any], seconds: float) -> tuple[bool, Any]:
-        """(whether it was made within ``seconds``, its result), after everything that was handed over before."""
+    def ask(self, call: Callable[[], Any], seconds: float, patience: float | None = None) -> tuple[bool, Any]:
+        """Hand over a call and wait for it, after everything that was handed over before.
+
+        Args:
+            call: What is to be done.
+            seconds: Wait at most so long.
+            patience: Give up when a call before it takes longer than so many seconds.
+
+        Returns:
+            Whether it was made, and its result.
+        """
         answer = _Answer()
         self._put(call, 0, answer)
-        return answer.wait(seconds if self.failure is None and not self._off else 0.0), answer.result
+        deadline = time.monotonic() + seconds
+        while self.failure is None and not self._off and not answer.event.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0 or (patience is not None and self._answer is not answer and self.busy_for > patience):
+                break
+            answer.event.wait(min(left, 0.05))
+        return answer.made, answer.result
 
     @property
     def busy_for(self) -> float:
@@ -82,6 +99,7 @@ class LoggerThread:
             call, rows, answer = self._calls.get()
             if self._off:
                 return
+            self._answer = answer
             with self._between:
                 self._since = time.monotonic()
                 try:
@@ -101,12 +119,10 @@ class LoggerThread:
 
 
 class _Answer:
+    """What somebody waits for."""
+
     def __init__(self) -> None:
         self.event, self.made, self.result = threading.Event(), False, None
-
-    def wait(self, seconds: float) -> bool:
-        self.event.wait(max(0.0, seconds))
-        return self.made
 
 
 _threads: weakref.WeakSet[LoggerThread] = weakref.WeakSet()

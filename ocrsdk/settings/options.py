@@ -7,7 +7,7 @@ import inspect
 import re
 import textwrap
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
@@ -31,7 +31,7 @@ class AnswersInPython(ModelMetaclass):
         try:
             return super().__call__(*args, **kwargs)
         except ValidationError as error:
-            name, found, message = problem(error, cls)
+            name, found, message = problem(error, cast("type[BaseModel]", cls))
             raise SettingsError(f"{cls.__name__}({name}={found!r}): {message}") from None
 
 

@@ -103,7 +103,8 @@ class _Plain(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         assert batch.targets is not None
-        logits = self.net(batch.image.to(self.net[0].weight.dtype) / 255)
+        dtype = next(self.parameters()).dtype
+        logits = self.net(batch.image.to(dtype) / 255)
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets.prob_map.to(logits.dtype))

@@ -92,7 +92,7 @@ def test_a_checkpoint_is_evaluated_as_its_run_did(tmp_path: Path, synth_pages: P
         SettingsError, match=r"best.ckpt: unknown setting 'postprocess.unclip'. Did you mean 'postprocess.unclip_ratio'"
     ):
         Pipeline.from_checkpoint(trained.best_checkpoint, {"unclip": 3})
-    with pytest.raises(SettingsError, match=r"data.crop is not for trained weights"):
+    with pytest.raises(SettingsError, match=r"data='crop': with trained weights there are"):
         Pipeline.from_checkpoint(trained.best_checkpoint, data={"crop": 64})
     with pytest.raises(SettingsError, match=r"evaluates and predicts with .*best.ckpt. To train: Pipeline\(settings\)"):
         Pipeline.from_checkpoint(trained.best_checkpoint).fit(tmp_path / "data")  # its other settings would be the defaults

@@ -298,7 +298,7 @@ def test_a_run_in_which_every_update_was_left_out_is_an_error(cli: CLI, synth_pa
     small = ("--set", "data.crop=64", "--set", "data.short_side=96", "--set", "data.workers=0", "--set", "trainer.accelerator=cpu")
     result = cli("train", synth_pages, "--precision", "fp16-safe", "--epochs", "1", "--set", "loss.l1_weight=1e36", *small)
     assert result.returncode == 2
-    assert "0 steps were made: all 1 updates were left out" in result.stderr
+    assert "0 steps were made: all 1 updates were skipped" in result.stderr
     result = cli("precision", "check", synth_pages, "--candidate", "fp16-safe", "--seeds", "1", "--epochs", "1", "--json",
                  "--set", "precision.options.init_scale=65536", "--set", "loss.l1_weight=1e9", *small)  # fmt: skip
     assert result.returncode in (1, 3), result.stderr

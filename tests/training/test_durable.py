@@ -223,7 +223,7 @@ def test_json_lines_profile_and_curves(cli: CLI, tmp_path: Path, synth_pages: Pa
         (("runs", "show", "nowhere"), "nowhere: no run in it"),
         (("runs", "compare", "runs/a"), "give at least two runs"),
         (("logs", "sync", "runs/a", "--to", "jsom"), "no logger named 'jsom'"),
-        (("train", synth_pages, "--verbose", "--quiet"), "--verbose and --quiet go ill together"),
+        (("train", synth_pages, "--verbose", "--quiet"), "--verbose and --quiet contradict each other"),
         (("train", synth_pages, "--log-format", "xml"), "--log-format xml: expected console or json"),
     ):
         result = cli(*args)

@@ -90,7 +90,7 @@ def test_resuming_a_finished_run(tmp_path: Path, synth_pages: Path):
         Pipeline(settings(None, epochs=1)).fit(synth_pages, resume=tmp_path / "run")
     longer = Pipeline(settings(None, epochs=2)).fit(synth_pages, resume=tmp_path / "run")
     assert longer.steps == 6
-    with pytest.raises(RunFolderError, match="holds a run already. To go on with it: --resume"):
+    with pytest.raises(RunFolderError, match="holds a run already. To resume it: --resume"):
         Pipeline(settings(tmp_path / "run", epochs=1)).fit(synth_pages)
     other = settings(None).model_copy(update={"model": Settings(model={"backbone": "resnet18"}).model})
     with pytest.raises(CheckpointError, match=r"a checkpoint of .*mobilenet.*, but the settings ask for .*resnet18"):
@@ -178,7 +178,7 @@ def test_other_data_are_refused_wherever_they_lie(tmp_path: Path, synth_pages: P
     label = next((pages / "val/labels").iterdir())
     before = label.read_bytes()
     label.write_bytes(before + b"1,1,30,1,30,12,1,12,more\n")
-    with pytest.raises(CheckpointError, match="pages or labels in .*pages are not those that it was begun with"):
+    with pytest.raises(CheckpointError, match="pages or labels in .*pages are not those that it was started with"):
         Pipeline(more).fit(resume=tmp_path / "run")
     label.write_bytes(before)
     assert Pipeline(more).fit(resume=tmp_path / "run").epochs == 2
