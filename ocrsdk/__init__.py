@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ocrsdk.data.datamodule import DetectionDataModule as DetectionDataModule
     from ocrsdk.data.dataset import EvalDataset as EvalDataset
     from ocrsdk.data.dataset import TrainDataset as TrainDataset
+    from ocrsdk.data.dataset import make_sample as make_sample
     from ocrsdk.data.folder import load_annotations as load_annotations
     from ocrsdk.data.targets import draw_targets as draw_targets
     from ocrsdk.errors import AnnotationError as AnnotationError
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ocrsdk.settings.options import Options as Options
     from ocrsdk.settings.schema import Settings as Settings
     from ocrsdk.types import Annotation as Annotation
+    from ocrsdk.types import Sample as Sample
     from ocrsdk.types import TargetMaps as TargetMaps
     from ocrsdk.types import TextInstance as TextInstance
 
@@ -61,9 +63,11 @@ _HOMES = {
     "Detector": "inference",
     "TrainDataset": "data.dataset",
     "EvalDataset": "data.dataset",
+    "make_sample": "data.dataset",
     "DetectionDataModule": "data.datamodule",
     "Annotation": "types",
     "TextInstance": "types",
+    "Sample": "types",
     "TargetMaps": "types",
     "load_annotations": "data.folder",
     "read_icdar15": "data.annotations",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ocrsdk.data.targets import draw_targets
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
 from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
 from ocrsdk.settings.sections import TargetSettings
-from ocrsdk.types import Annotation, Sample, TargetMaps
+from ocrsdk.types import Annotation, Sample, TargetMaps, TextInstance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -166,6 +167,30 @@ def draw_maps(arrays: Mapping[str, NDArray[Any]], targets: TargetSettings) -> di
 def _polygons(arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
     lengths = arrays["lengths"]
     return np.split(arrays["points"], np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+
+def make_sample(
+    image: NDArray[np.uint8],
+    polygons: Sequence[NDArray[np.float32]],
+    ignore: Sequence[bool] | None = None,
+    targets: TargetSettings | None = None,
+    name: str = "image",
+) -> Sample:
+    """A sample of one's own, its target maps drawn: for datasets whose images are no files.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; H and W are multiples of 32, and equal for all training samples.
+        polygons: (N, 2) outlines in its pixels, N >= 3.
+        ignore: Don't-care flags; none by default.
+        targets: How maps are drawn; as the settings' defaults if None.
+        name: What the image is called in messages.
+    """
+    flags = np.array(ignore if ignore is not None else [False] * len(polygons), np.bool_)
+    outlines = [np.asarray(polygon, np.float32) for polygon in polygons]
+    height, width = image.shape[:2]
+    instances = (TextInstance(polygon, "", bool(flag)) for polygon, flag in zip(outlines, flags, strict=True))
+    maps = draw_targets(outlines, flags, height, width, targets)
+    return Sample(image, outlines, flags, np.eye(3), Annotation(Path(name), tuple(instances)), (height, width), maps)
 
 
 def annotations_of(dataset: Dataset[Any]) -> list[Annotation] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -141,6 +142,11 @@ class DetectionModule(LightningModule):
             self.metric.update(truth.polygons, truth.ignore, [d.polygon for d in found])
             self.pages.append(PageDetections(truth.image, sample.original_size, found))
             self.truths.append(truth)
+
+    def first_pages(self, count: int) -> list[tuple[PageDetections, Annotation]]:
+        """The first pages of the last validation whose images are files, with their truth: what can be drawn."""
+        pairs = zip(self.pages, self.truths, strict=True)
+        return list(itertools.islice((pair for pair in pairs if pair[0].image.is_file()), count))
 
     def on_validation_epoch_end(self) -> None:
         """Log the score."""

@@ -33,5 +33,5 @@ class Overlays(Callback):
         # Lightning calls checkpoint callbacks last, so ``best`` does not know this score yet.
         if trainer.sanity_checking or module.score is None or module.score.hmean < self.best.best_hmean:
             return
-        for page, annotation in list(zip(module.pages, module.truths, strict=True))[: self.pages]:
+        for page, annotation in module.first_pages(self.pages):
             draw_page(page, self.folder / f"{page.image.stem}.jpg", annotation)

@@ -30,7 +30,7 @@ class Pictures(Callback):
         logger = trainer.logger
         if trainer.sanity_checking or not isinstance(logger, RunLogger) or not logger.wants_images():
             return
-        shown = list(zip(module.pages, module.truths, strict=True))[: self.pages]
+        shown = module.first_pages(self.pages)
         pictures = [page_picture(page, annotation, self.side) for page, annotation in shown]
         if pictures:
             logger.log_images("val/pages", pictures, [page.image.name for page, _ in shown], module.last_step)
