@@ -116,7 +116,8 @@ class Detector:
         """Text in one image, wherever it comes from; polygons are in pixels of the upright original.
 
         Args:
-            image: A path, the bytes of an image file, a binary file object, an (H, W, 3) or (H, W) uint8 array in RGB, or a PIL image.
+            image: A path, the bytes of an image file, a binary file object, an (H, W, 3) or (H, W) uint8 array in RGB, or a PIL
+                image.
             name: What an image that is no file is called in the result and in errors.
 
         Raises:

@@ -136,8 +136,9 @@ class Pipeline:
         On a CPU, this process keeps from then on the memory that it frees; see ``training.memory.keep_freed_memory``.
 
         Args:
-            data: A folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``; or (training, validation) datasets of
-                ``Sample``, as ``TrainDataset`` and ``EvalDataset``; or a ``DetectionDataModule``. ``settings.data.root`` if None.
+            data: A folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``; or (training, validation) datasets
+                of ``Sample``, as ``TrainDataset`` and ``EvalDataset``; or a ``DetectionDataModule``. ``settings.data.root`` if
+                None.
             resume: A run folder: resume that run.
             callbacks: Lightning callbacks, called after those that the run itself needs.
             loggers: Logger objects beside those of the settings: Lightning's, or ``RowLogger`` of your own. They get every row.
@@ -261,7 +262,8 @@ def _training_data(data: TrainOn | None) -> Path | FolderData | GivenData | None
     if isinstance(data, DetectionDataModule):
         return GivenData(data.train, data.val, data)
     raise TypeError(
-        f"data: a {type(data).__name__} cannot be trained on; give a folder, (training, validation) datasets, or a DetectionDataModule"
+        f"data: a {type(data).__name__} cannot be trained on; "
+        "give a folder, (training, validation) datasets, or a DetectionDataModule"
     )
 
 

@@ -10,7 +10,6 @@ import re
 import time
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from torch.utils.data import Dataset
@@ -27,6 +26,7 @@ from ocrsdk.settings.sections import CacheSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -73,12 +73,12 @@ class CachedDataset(Dataset[Any], Generic[T]):
 
     What an item depends on is stated twice. The **manifest** says how items are made: sizes, options, a version number of yours; a
     change of it is another version of the cache, with its own place. The **identity** says what one item is made from: a file
-    (``file_identity``), an array (``content_identity``), a row of a table; if it changes, that item is made again. With ``code`` the
-    source text of the preparing functions belongs to the manifest as well. Wrap what is deterministic, and augment afterwards.
+    (``file_identity``), an array (``content_identity``), a row of a table; if it changes, that item is made again. With ``code``
+    the source text of the preparing functions belongs to the manifest as well. Wrap what is deterministic, and augment afterwards.
 
-    Items are trees of numbers, texts, NumPy arrays, tensors, lists, tuples, dicts and dataclasses (``cache.values``); what is handed
-    out is a copy of one's own. Loader workers share the cache, by fork or by pickle. A cache that fails costs the cache, never the
-    item: it is made from its source, and the failure is told once and counted.
+    Items are trees of numbers, texts, NumPy arrays, tensors, lists, tuples, dicts and dataclasses (``cache.values``); what is
+    handed out is a copy of one's own. Loader workers share the cache, by fork or by pickle. A cache that fails costs the cache,
+    never the item: it is made from its source, and the failure is told once and counted.
 
     Args:
         dataset: ``dataset[i]`` and ``len(dataset)``.

@@ -29,9 +29,9 @@ class FolderBackend(CacheBackend, Generic[Store]):
 
     A subclass says what a store is (``create_store``, ``open_store``, ``is_own_file``) and how it keeps values (``get``, ``set``,
     ``delete``, ``__iter__``, ``usage``). The rest is here: a version is created whole or not at all, however many processes try at
-    once; two runs that disagree about its budget are told so; a store is opened on first use in each process, again after a fork and
-    when another process has removed the version; nothing that is not the cache's own is ever removed; a network file system or a
-    folder that anyone may write is refused.
+    once; two runs that disagree about its budget are told so; a store is opened on first use in each process, again after a fork
+    and when another process has removed the version; nothing that is not the cache's own is ever removed; a network file system or
+    a folder that anyone may write is refused.
 
     Inside of ``get`` and the others, work with ``self.opened()`` within ``with self.errors():``.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ocrsdk.cache.base import CacheLocation
@@ -13,6 +12,7 @@ from ocrsdk.plugins.manager import installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ocrsdk.cache.base import CacheBackend
 

@@ -1,8 +1,8 @@
 """Nested values of arrays to bytes and back, without pickle: what ``CachedDataset`` keeps.
 
-A value is a tree of numbers, texts, None, NumPy arrays, torch tensors, lists, tuples, named tuples, dicts with text keys and dataclasses.
-Its shape is kept as JSON, its arrays beside it (``encoding.py``). Classes are never looked up by a name that was read: a dataclass or named
-tuple is built only if its class was given.
+A value is a tree of numbers, texts, None, NumPy arrays, torch tensors, lists, tuples, named tuples, dicts with text keys and
+dataclasses. Its shape is kept as JSON, its arrays beside it (``encoding.py``). Classes are never looked up by a name that was read:
+a dataclass or named tuple is built only if its class was given.
 """
 
 from __future__ import annotations

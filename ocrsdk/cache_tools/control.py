@@ -175,8 +175,8 @@ class CacheControl:
     def prunable(self) -> list[VersionInfo]:
         """The versions that ``prune`` would remove: neither current nor open in a live process.
 
-        ``cache.keep_versions`` counts for each owner apart. Those of an older layout, which nothing reads any more, are among them and
-        do not count among the versions to keep.
+        ``cache.keep_versions`` counts for each owner apart. Those of an older layout, which nothing reads any more, are among them
+        and do not count among the versions to keep.
         """
         backend = self._open().backend
         given = self.settings.cache

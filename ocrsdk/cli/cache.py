@@ -78,7 +78,8 @@ def status(config: ConfigOption = None, sets: SetOption = None, json: JsonOption
     now = time.time()
     rows = [
         (
-            v.info.version, v.info.owner or "-", "current" if v.current else "stale" if v.stale else "", f"{v.info.usage.entries:,}", _size(v.info.usage.bytes),
+            v.info.version, v.info.owner or "-",
+            "current" if v.current else "stale" if v.stale else "", f"{v.info.usage.entries:,}", _size(v.info.usage.bytes),
             _size(v.info.budget), _age(now - v.info.created), _age(now - v.info.used), "yes" if v.info.in_use else "no",
         )
         for v in found.versions

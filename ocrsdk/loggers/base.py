@@ -94,7 +94,8 @@ class RowLogger:
     """Base of loggers that take rows: ``log_metrics`` is all that is left to write.
 
     It is no Lightning logger, and needs no Lightning to be imported: ``RunLogger`` is the one that a trainer sees. It may also be
-    ``KeepsState``, ``KnowsRows``, ``LogsImages`` and ``KnowsImages``. All of its methods are called in one thread, after one another.
+    ``KeepsState``, ``KnowsRows``, ``LogsImages`` and ``KnowsImages``. All of its methods are called in one thread, after one
+    another.
 
     Args:
         name: The run's name.
@@ -134,8 +135,8 @@ class LoggerFactory(Plugin, ABC):
     """Builds the logger of a run.
 
     Rows reach it through one writer, ``RunLogger``: they come from one process, in the order in which they were logged, with the
-    columns ``AXES``. A logger that raises, or that needs longer than ``logging.patience`` for a row, is switched off and the run goes
-    on; ``LoggerError`` with one line is best. Its rows can be sent later: ``ocrsdk logs sync``.
+    columns ``AXES``. A logger that raises, or that needs longer than ``logging.patience`` for a row, is switched off and the run
+    goes on; ``LoggerError`` with one line is best. Its rows can be sent later: ``ocrsdk logs sync``.
     """
 
     @abstractmethod

@@ -45,8 +45,9 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        cause = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{path}: cannot be loaded as plain data and tensors ({str(error).strip().splitlines()[0]}); keep hyperparameters JSON-ready"
+            f"{path}: cannot be loaded as plain data and tensors ({cause}); keep hyperparameters JSON-ready"
         ) from error
     state = content.get(_KEY) if isinstance(content, dict) else None
     if not isinstance(state, dict):

@@ -36,7 +36,7 @@ class WandbLoggerFactory(LoggerFactory):
     summary = "Weights & Biases; offline where there is no key"
 
     class Options(options.Options):
-        """Options of ``wandb``; they win over the client's own ``WANDB_*`` variables. The API key is the client's: ``wandb login``."""
+        """Options of ``wandb``; they win over ``WANDB_*`` variables. The API key is the client's: ``wandb login``."""
 
         mode: Literal["auto", "online", "offline", "disabled"] = "auto"
         """``auto``: ``WANDB_MODE`` if set; else online if there is a key and the server answers, offline otherwise."""

@@ -35,9 +35,9 @@ _FINISH = 60.0
 class RunLogger(Logger):
     """Numbers rows, adds the columns that every row has, and passes them on: a Lightning logger for any trainer.
 
-    The first logger is the record of truth and is called at once. Each other one has a thread of its own: a logger that raises, that
-    needs longer than ``patience`` for a call, or that falls thousands of rows behind is named, switched off, and told of at the end;
-    the training does not wait for it.
+    The first logger is the record of truth and is called at once. Each other one has a thread of its own: a logger that raises,
+    that needs longer than ``patience`` for a call, or that falls thousands of rows behind is named, switched off, and told of at
+    the end; the training does not wait for it.
 
     Args:
         name: The run's name.
@@ -47,8 +47,8 @@ class RunLogger(Logger):
         columns: Further columns of every row.
         patience: Seconds that a call of a logger may take.
         run_id: Stays the same when the run is resumed.
-        reopen: Loggers for rows that come after ``finalize``, as those of ``trainer.validate`` after ``trainer.fit``; given what the
-            loggers remembered.
+        reopen: Loggers for rows that come after ``finalize``, as those of ``trainer.validate`` after ``trainer.fit``; given what
+            the loggers remembered.
     """
 
     def __init__(

@@ -57,8 +57,8 @@ class PrecisionStrategy(Plugin, ABC):
     accumulate: ClassVar[int] = 1
     """Batches summed up in an update, unless ``trainer.accumulate`` is set."""
     deviation: ClassVar[float] = 0.0
-    """What it declares: how far losses and gradients of one step may lie from fp32, relative to their size. Zero says that they are the
-    same numbers, bit for bit; the conformance suite measures it."""
+    """What it declares: how far losses and gradients of one step may lie from fp32, relative to their size. Zero says that they are
+    the same numbers, bit for bit; the conformance suite measures it."""
 
     @property
     def tf32(self) -> bool:

@@ -34,8 +34,8 @@ class Binding:
     options: dict[str, Any]
     """All of the strategy's options, JSON-ready."""
     subject: dict[str, Any]
-    """What is trained on what, JSON-ready. For a detector: ``model`` (name and backbone), ``loss`` (weights and constants, which decide
-    how large numbers become) and ``data`` (``data.folder.data_fingerprint``)."""
+    """What is trained on what, JSON-ready. For a detector: ``model`` (name and backbone), ``loss`` (weights and constants, which
+    decide how large numbers become) and ``data`` (``data.folder.data_fingerprint``)."""
     device: str
     versions: dict[str, str]
     """Distribution -> version, of everything that computes."""

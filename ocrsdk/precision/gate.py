@@ -1,4 +1,4 @@
-"""The parity gate: is training with one strategy as accurate as with another? Paired runs, an equivalence test, report, certificate."""
+"""The parity gate: is training with one strategy as accurate as with another? Paired runs and an equivalence test."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def check_parity(
     """Compare two strategies by any function that trains: two one-sided paired t-tests at 5 % (Schuirmann 1987).
 
     Args:
-        train: ``train(precision, seed)`` trains with the strategy called ``precision`` and returns a score, higher is better. The seed
-            decides everything random, so that both arms differ in nothing but their numbers. ``NonFiniteError`` and
+        train: ``train(precision, seed)`` trains with the strategy called ``precision`` and returns a score, higher is better. The
+            seed decides everything random, so that both arms differ in nothing but their numbers. ``NonFiniteError`` and
             ``FloatingPointError`` count as a run that NaN or infinity stopped.
         candidate: The strategy to judge.
         subject: What is trained on what, JSON-ready: a certificate holds for exactly this.

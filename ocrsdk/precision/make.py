@@ -52,8 +52,8 @@ def trainer_kwargs(strategy: PrecisionStrategy, device: str) -> dict[str, Any]:
     if not isinstance(kwargs, dict) or not kwargs.keys() <= {"precision", "plugins"}:
         raise PluginError(
             f"the precision strategy {strategy.name!r} of "
-            f"{installed().distribution('precision strategy', strategy.name)} failed: trainer_kwargs returned {kwargs!r}, expected a "
-            "dict with precision or plugins alone. Report it to its authors; to do without it choose another"
+            f"{installed().distribution('precision strategy', strategy.name)} failed: trainer_kwargs returned {kwargs!r}, expected "
+            "a dict with precision or plugins alone. Report it to its authors; to do without it choose another"
         )
     if kwargs.get("precision") in ("16-mixed", 16, "16") and device != "cuda":
         raise PluginError(

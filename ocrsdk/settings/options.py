@@ -26,7 +26,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class AnswersInPython(ModelMetaclass):
     """Metaclass: a wrong value given in Python is a ``SettingsError`` that names the parameter and what it may be."""
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - a metaclass
         """Make an instance."""
         try:
             return super().__call__(*args, **kwargs)

@@ -197,7 +197,7 @@ class PrecisionStrategySuite:
         assert {name: value.shape for name, value in prepared.items()} == {name: value.shape for name, value in plain.items()}
 
     def test_numbers_are_as_it_declares(self) -> None:
-        """Losses and gradients of one update lie within ``deviation`` of fp32; a strategy that declares none gives the same bits."""
+        """Losses and gradients of one update lie within ``deviation`` of fp32; where that is 0, they are the same bits."""
         found = deviation_from(one_step(FP32(), self.device), one_step(self.make(), self.device))
         print(f"{self.strategy.name}: deviates from fp32 by {found:.2e}, declares {self.strategy.deviation:g}")
         assert found <= self.strategy.deviation, (

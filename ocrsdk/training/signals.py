@@ -27,7 +27,7 @@ _ONE_HANG_UP = 2.0
 
 
 class StopSignals(Callback):
-    """While the run trains, the first SIGINT, SIGTERM or SIGHUP makes the calls of ``request_stop``; a second one ends the process at once.
+    """A first SIGINT, SIGTERM or SIGHUP makes the calls of ``request_stop``, a second one ends the process at once.
 
     The handlers replace Lightning's own, which raises in the middle of an epoch; they are set when training starts, after
     Lightning has set its. The run takes place in the context of this object, which puts back what was there before either. Outside
