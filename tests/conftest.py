@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from ocrsdk.cache.base import CacheLocation
+from ocrsdk.cache.disk.backend import DiskCache
+from ocrsdk.cache.stats import Counter
+from ocrsdk.cache.store import SampleCache
+from ocrsdk.fingerprint import fingerprint
+from tests.cli.test_bad_input import untrained
+from tests.conftest import CLI
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -82,3 +92,38 @@ def cli(tmp_path: Path) -> CLI:
 def ragged(points: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
     """The items of a ragged list as golden files hold it."""
     return [points[a:b] for a, b in itertools.pairwise(offsets)]
+
+
+@pytest.fixture
+def cache(tmp_path: Path):
+    made = SampleCache(DiskCache(CacheLocation(tmp_path / "c", fingerprint({}), {})), Counter(tmp_path / "stats", "test"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pages(tmp_path: Path, synth_pages: Path) -> Path:
+    shutil.copytree(synth_pages, tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def data(tmp_path: Path, synth_pages: Path) -> Path:
+    """A small good data folder that a test may spoil."""
+    return Path(shutil.copytree(synth_pages, tmp_path / "data"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    return {"OCRSDK_CACHE__DIR": str(tmp_path / "cache")}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.save(untrained(), tmp_path / "a.ckpt")
+    return tmp_path / "a.ckpt"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return Environment(tmp_path / "venv")

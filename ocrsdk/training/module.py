@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -93,7 +93,7 @@ class DetectionModule(LightningModule):
         self._losses.append(torch.stack([part.detach() for part in parts]))
         return parts.total
 
-    def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
+    def configure_gradient_clipping(self, optimizer: Any, *_args: object, **_kwargs: Any) -> None:
         """Clip by norm, after unscaling."""
         most = self.optimizer.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
@@ -167,3 +167,19 @@ class DetectionModule(LightningModule):
         """Add the metadata, skipped updates, and what the loggers have to remember."""
         loggers = self.logger.state() if isinstance(self.logger, RunLogger) else {}
         checkpoint["ocrsdk"] = {**self.metadata, "skipped_steps": self.guard.skipped_steps, "loggers": loggers}
+
+
+def detection_module(module: LightningModule) -> DetectionModule:
+    """The module that callbacks of a detector's training are handed.
+
+    Raises:
+        TypeError: It is another one.
+    """
+    if not isinstance(module, DetectionModule):
+        raise TypeError(f"this callback belongs to a DetectionModule, found a {type(module).__name__}")
+    return module
+
+
+def step_loss(outputs: object) -> float:
+    """The loss in what Lightning hands to ``on_train_batch_end``."""
+    return float(cast("Mapping[str, Tensor]", outputs)["loss"])

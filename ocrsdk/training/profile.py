@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.profilers import Profiler
 
 from ocrsdk.data.dataset import TrainDataset
@@ -145,16 +145,18 @@ class Profile(Callback):
         self._logging_before = 0.0
         self._ended: float | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._begun = time.perf_counter()
         self._logging_before = _logging_seconds(trainer)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first batch of an epoch has no predecessor."""
         self._ended = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
         """Close the batch."""
         now = time.perf_counter()
         self._batches.append(self.profiler.take())
@@ -164,19 +166,19 @@ class Profile(Callback):
         if len(self._batches) % 50 == 1:
             self._memory = max(self._memory, _tree_memory())
 
-    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A phase of its own."""
         self.profiler.paused = True
         self._validation_begun = time.perf_counter()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End it; the time from here to the end of the next batch is no batch's."""
         self.profiler.paused = False
         self._ended = None
         self._validation += time.perf_counter() - self._validation_begun
         self._memory = max(self._memory, _tree_memory())
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the shares so far."""
         for name, phase in self._phases(trainer).items():
             metric = f"profile/{name.replace(' ', '_')}"
@@ -195,7 +197,7 @@ class Profile(Callback):
         found["logging"] = PhaseTime((_logging_seconds(trainer) - self._logging_before) / wall, 0.0, 0.0, 0.0)
         return found
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Conclude."""
         phases = self._phases(trainer)
         sample = sample_times(self.dataset)

@@ -41,7 +41,7 @@ class StopSignals(Callback):
         self._at = 0.0
         self._terminal = sys.stderr.isatty()
 
-    def on_train_start(self, *_args: Any) -> None:
+    def on_train_start(self, *_args: object) -> None:
         """Set the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in _CAUGHT:

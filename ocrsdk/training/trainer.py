@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 def quiet_trainer(device: str, precision_kwargs: dict[str, Any], **more: Any) -> Trainer:
@@ -37,10 +37,10 @@ class OneStep(Callback):
         self.seconds = 0.0
         self._started = 0.0
 
-    def on_train_batch_start(self, *_args: Any) -> None:
+    def on_train_batch_start(self, *_args: object) -> None:
         """The batch is there."""
         self._started = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: object, *_args: object) -> None:
         """The step is done."""
-        self.seconds, self.loss = time.monotonic() - self._started, float(outputs["loss"])
+        self.seconds, self.loss = time.monotonic() - self._started, step_loss(outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,17 @@ def disk(tmp_path: Path):
     cache.prepare()
     yield cache
     cache.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 3 MB, 40 inodes."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m,nr_inodes=60", "tmpfs", str(mount)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)

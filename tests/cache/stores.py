@@ -15,6 +15,7 @@ from ocrsdk.cache.keys import EntryKey
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.fingerprint import fingerprint
 from ocrsdk.testing.cache import value
+from tests.cache.stores import entry, filled, make, place, run_script, value_file
 
 MANIFEST = {"test": 1}
 VERSION = fingerprint(MANIFEST)
@@ -76,3 +77,8 @@ def script_command(script: str, *arguments: object) -> list[str]:
 def run_script(script: str, *arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
     command = script_command(script, *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, **kwargs)
+
+
+def fill(step) -> None:
+    while True:
+        step()

@@ -1,33 +1,18 @@
-"""``ocrsdk cache`` as a user types it, and training with it: killed, started again, with changed labels and settings."""
+"""``ocrsdk cache`` as a user types it."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.commands import SMALL, document
 from tests.conftest import CLI
-
-SMALL = ("--set", "data.short_side=96")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
-    return {"OCRSDK_CACHE__DIR": str(tmp_path / "cache")}
-
-
-def document(cli: CLI, *args: str | Path, env: dict[str, str], rc: int = 0):
-    result = cli("cache", *args, "--json", env=env)
-    assert result.returncode == rc, result.stderr + result.stdout
-    return json.loads(result.stdout)
 
 
 def test_without_a_cache_nobody_reads_all_is_well(cli: CLI, home: dict[str, str], tmp_path: Path):
@@ -129,34 +114,6 @@ def test_a_version_of_an_older_layout_is_told_and_pruned(cli: CLI, home: dict[st
     assert len(document(cli, "status", env=home)["versions"]) == 1
 
 
-def test_damage_is_found_repaired_and_validated(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
-    cli("cache", "warm", synth_pages, *SMALL, "--set", "cache.options.inline_bytes=0", env=home)
-    options = (*SMALL, "--set", "cache.options.inline_bytes=0")
-    path = max((tmp_path / "cache").rglob("*.val"), key=lambda p: p.stat().st_size)
-    data = bytearray(path.read_bytes())
-    data[5000] ^= 1
-    path.write_bytes(data)
-    assert document(cli, "validate", "--all", *options, env=home, rc=2)["damaged"]
-    assert document(cli, "health", *options, env=home, rc=1)["state"] == "degraded"
-    assert "repaired" in cli("cache", "health", "--fix", *options, env=home).stdout
-    assert document(cli, "health", *options, env=home)["state"] == "healthy"
-    for index in (tmp_path / "cache").rglob("cache.db*"):
-        index.write_bytes(b"garbage" * 1000)
-    broken = cli("cache", "health", *options, env=home)
-    assert broken.returncode == 2
-    assert broken.stdout.startswith("BROKEN")
-    assert "ocrsdk cache clear" in broken.stdout
-    assert cli("cache", "clear", "--rebuild", "-y", *options, env=home).returncode == 0
-    assert "8 made and kept" in cli("cache", "warm", synth_pages, *options, env=home).stdout
-
-
-def test_bench_gives_a_verdict(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
-    found = document(cli, "bench", synth_pages, "--pages", "4", env=home)
-    assert [codec["codec"] for codec in found["codecs"]] == ["none", "lz4", "zstd"]
-    assert found["verdict"].startswith(("worth it", "not worth it here"))
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -175,69 +132,3 @@ def test_bad_input(cli: CLI, home: dict[str, str], tmp_path: Path, args: tuple[s
         assert word in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize("place", ["file", "open"])
-def test_a_place_that_can_never_work_stops_training_before_it_starts(cli: CLI, synth_pages: Path, tmp_path: Path, place: str):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o777)
-    result = cli("train", synth_pages, "--epochs", "1", "--run-dir", "run", env={"OCRSDK_CACHE__DIR": str(tmp_path / place)})
-    assert result.returncode == 2
-    assert {"file": "is a file", "open": "anyone may write"}[place] in result.stderr
-
-
-def metrics(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_training_hits_from_the_second_epoch_and_after_kill_9(
-    cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path, workers: str
-):
-    data = tmp_path / "data"
-    shutil.copytree(synth_pages, data)
-    common = (*SMALL, "--set", "data.crop=64", "--workers", workers)
-    command = [sys.executable, "-m", "ocrsdk", "train", str(data), "--epochs", "500", "--run-dir", "killed", *common]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env={**clean, **home}, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        log = tmp_path / "killed" / "metrics.jsonl"
-        while time.monotonic() < deadline and not (log.exists() and "cache/hit_rate" in log.read_text()):
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-    result = cli("train", data, "--epochs", "3", "--run-dir", "again", *common, "--set", "trainer.validations=1", env=home)
-    assert result.returncode == 0, result.stderr
-    rates = [row["cache/hit_rate"] for row in metrics(tmp_path / "again") if "cache/hit_rate" in row]
-    # The killed run never validated, so the last epoch, which validates, makes the two validation samples.
-    assert rates[:2] == [1.0, 1.0]
-    assert rates[2] == pytest.approx(6 / 8)
-    label = sorted((data / "train/labels").iterdir())[0]
-    label.write_text(label.read_text() + "1,1,30,1,30,12,1,12,more\n")
-    result = cli(
-        "train", data, "--epochs", "2", "--run-dir", "edited", *common, "--set", "trainer.validations=1",
-        "--batch-size", "3", "--set", "targets.shrink_ratio=0.5", env=home,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    rows = [row for row in metrics(tmp_path / "edited") if "cache/hit_rate" in row]
-    assert [row["cache/regenerated"] for row in rows] == [1.0, 0.0]
-    assert [row["cache/hit_rate"] for row in rows] == [pytest.approx(5 / 6), 1.0]
-    status = document(cli, "status", *SMALL, env=home)
-    (version,) = status["versions"]
-    assert version["current"]
-    assert version["sessions"]["edited"]["stale_annotation"] == 1
-    assert document(cli, "health", *SMALL, env=home)["state"] == "healthy"
-
-
-@pytest.mark.slow
-def test_training_goes_on_without_a_broken_cache(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
-    cli("cache", "warm", synth_pages, *SMALL, env=home)
-    for index in (tmp_path / "cache").rglob("cache.db*"):
-        index.write_bytes(b"garbage" * 1000)
-    result = cli("train", synth_pages, "--epochs", "1", *SMALL, "--set", "data.crop=64", "--run-dir", "run", env=home)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("training goes on without a cache") == 1
-    assert "cache clear --rebuild" in result.stderr

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocrsdk.data.transforms import FILL, EvalTransform, TrainTransform, horizontal_flip, rotation, scaling, translation, warp
-from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
+from ocrsdk.data.transforms import FILL, EvalTransform, TrainTransform, scaling, warp
+from ocrsdk.geometry import apply_matrix
 from ocrsdk.settings.sections import AugmentSettings
 
 
@@ -83,14 +82,6 @@ def test_shrinking_averages_instead_of_skipping():
     assert np.abs(small[4:-4, 4:-4].astype(int) - 127).max() <= 2
 
 
-def test_matrices_against_opencv():
-    points = np.array([[3.0, 5.0], [10.0, -2.0]])
-    ours = apply_matrix(points, translation(4, 7) @ rotation(30))
-    theirs = cv2.transform(points[None], cv2.getRotationMatrix2D((0, 0), -30, 1))[0] + (4, 7)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    np.testing.assert_allclose(apply_matrix([[0, 0], [99, 0]], horizontal_flip(100)), [[99, 0], [0, 0]], atol=1e-5)
-
-
 def test_a_view_depends_on_its_random_numbers_alone():
     image, _ = spots()
     transform = TrainTransform(crop=128)
@@ -106,14 +97,3 @@ def test_colour_jitter_changes_no_geometry_and_can_be_off():
     on, off = (TrainTransform(128, AugmentSettings(jitter=j))(image, [], np.random.default_rng(3)) for j in (0.3, 0.0))
     np.testing.assert_array_equal(on[1], off[1])
     assert np.abs(on[0].astype(int) - off[0]).mean() > 2
-
-
-@given(st.lists(st.integers(3, 9), max_size=6), st.integers(0, 2**32 - 1))
-def test_many_polygons_at_once_are_moved_like_each_alone(sizes: list[int], seed: int):
-    rng = np.random.default_rng(seed)
-    polygons = [rng.uniform(-50, 900, (size, 2)).astype(np.float32) for size in sizes]
-    matrix = rotation(rng.uniform(-180, 180)) @ scaling(rng.uniform(0.2, 3))
-    found = apply_matrix_to_all(polygons, matrix)
-    assert len(found) == len(polygons)
-    for one, polygon in zip(found, polygons, strict=True):
-        np.testing.assert_allclose(one, apply_matrix(polygon, matrix), rtol=1e-6, atol=1e-4)

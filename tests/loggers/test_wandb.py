@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +21,17 @@ from ocrsdk.loggers.rows import read_rows
 from ocrsdk.loggers.run_logger import RunLogger
 from ocrsdk.loggers.wandb import WandbLogger
 from ocrsdk.loggers.wandb_file import read_history
+from ocrsdk.testing.loggers import LoggerSuite
+from tests.loggers.offline import offline
+
+
+class TestWandb(LoggerSuite):
+    factory = WandbLoggerFactory
+    options: ClassVar = {"mode": "offline"}
+
+    def read(self, folder: Path) -> list[dict[str, Any]]:
+        return [row for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")) for row in read_history(path)]
+
 
 METRICS = {
     "train": ["train/loss", "train/lr"],
@@ -106,12 +117,6 @@ def test_a_thousand_interleavings_with_the_library_itself(tmp_path: Path):
     assert steps == sorted(set(steps))
 
 
-def offline(folder: Path, **kwargs: Any) -> WandbLogger:
-    made = WandbLoggerFactory(WandbLoggerFactory.Options(mode="offline")).build(RunInfo(folder, "r", run_id="abcd1234", **kwargs))
-    assert isinstance(made, WandbLogger)
-    return made
-
-
 def test_settings_and_environment_are_in_the_file(tmp_path: Path):
     from wandb.proto import wandb_internal_pb2
 
@@ -124,26 +129,6 @@ def test_settings_and_environment_are_in_the_file(tmp_path: Path):
     text = "".join(str(wandb_internal_pb2.Record.FromString(data)) for data in _records(path))
     for wanted in ("c0ffee", "seed", "77", "v1"):
         assert wanted in text
-
-
-def test_a_file_of_several_blocks_and_a_damaged_one(tmp_path: Path):
-    logger = offline(tmp_path)
-    for i in range(300):
-        logger.log_metrics({f"metric/{j}": i + j / 100 for j in range(20)}, i)
-    logger.finalize("success")
-    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    content = path.read_bytes()
-    assert len(content) > 3 * 32768
-    assert [row["metric/7"] for row in read_history(path)] == [i + 0.07 for i in range(300)]
-    path.write_bytes(content[: len(content) // 2])  # as a kill leaves it
-    assert 50 < len(read_history(path)) < 300
-    for at in (40_000, 70_001):
-        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        with pytest.raises(LoggerError, match="damaged record"):
-            read_history(path)
-    path.write_bytes(b"text" * 100)
-    with pytest.raises(LoggerError, match="not a .wandb file"):
-        read_history(path)
 
 
 def test_f36_the_service_is_killed_and_the_run_goes_on(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""hmean against golden cases, against shapely, and by properties."""
+"""hmean against golden cases, and by properties."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import json
 
 import numpy as np
 import pytest
-import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocrsdk import geometry
 from ocrsdk.metrics.hmean import HmeanMetric
 from tests.conftest import GOLDEN
 
 DATA = json.loads((GOLDEN / "eval_icdar" / "cases.json").read_text())
+
 CASES = DATA["cases"]
 
 
@@ -58,19 +57,8 @@ def test_wrong_number_of_flags():
 
 
 points = st.tuples(st.integers(0, 60), st.integers(0, 60))
+
 polygons = st.lists(points, min_size=3, max_size=7, unique=True)
-
-
-@settings(max_examples=400, deadline=None)
-@given(a=polygons, b=polygons)
-def test_overlap_and_validity_agree_with_shapely(a: list, b: list):
-    one, two = shapely.Polygon(a), shapely.Polygon(b)
-    common, area_a, _area_b, valid_a, valid_b = geometry.overlaps(*geometry.pack([a]), *geometry.pack([b]))
-    assert bool(valid_a[0]) == (one.is_valid and one.area > 0)
-    assert bool(valid_b[0]) == (two.is_valid and two.area > 0)
-    if valid_a[0] and valid_b[0]:
-        assert area_a[0] == pytest.approx(one.area)
-        assert common[0, 0] == pytest.approx(one.intersection(two).area, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)

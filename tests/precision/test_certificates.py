@@ -10,21 +10,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from ocrsdk import Settings
 from ocrsdk.errors import OcrsdkError
 from ocrsdk.precision import certificates
-from ocrsdk.precision.certificates import Binding, Certificate
-from ocrsdk.precision.make import make_strategy
-from ocrsdk.runs.check import check_run
-from ocrsdk.runs.precision import binding, choose_precision
-
-
-def certificate(bound: Binding, **changes: object) -> Certificate:
-    made = Certificate(bound, "fp32", -0.1, -0.4, 0.2, 1.0, 3, 3, 1.8, 0.7, "2026-01-01T00:00:00+00:00")
-    return replace(made, **changes)
-
+from ocrsdk.precision.certificates import Binding
+from tests.precision.strategies import certificate
 
 SUBJECT = {"model": {"name": "dbnet"}, "loss": {"k": 50.0}, "data": "abc"}
+
 BOUND = Binding("bf16", {"force": True}, SUBJECT, "cpu AVX2", {"torch": "2.13.0"})
 
 
@@ -112,34 +104,3 @@ def test_a_folder_that_can_hold_no_certificate_is_refused_before_training(tmp_pa
     (tmp_path / "file").touch()
     with pytest.raises(OcrsdkError, match=r"file: cannot be written \(File exists\); set precision.certificates"):
         certificates.check_folder(tmp_path / "file")
-
-
-def test_auto_trains_with_what_is_certified_for_exactly_this(tmp_path: Path, synth_pages: Path):
-    settings = Settings(
-        precision={"strategy": "auto", "certificates": tmp_path}, trainer={"accelerator": "cpu"}, data={"root": synth_pages}
-    )
-    checked = check_run(settings, None)
-    assert choose_precision(checked, "cpu").strategy.name == "fp32"
-    bound = binding(checked, make_strategy("bf16", {"force": True}), "cpu")
-    certificates.save(tmp_path, certificate(bound))
-    chosen = choose_precision(checked, "cpu")
-    assert (chosen.strategy.name, chosen.strategy.options.force) == ("bf16", True)
-    assert chosen.certificate == certificate(bound)
-    assert "1.80 times" in chosen.why
-    certificates.revoke(tmp_path, bound)
-    certificates.save(tmp_path, certificate(bound, seeds=2))
-    assert choose_precision(checked, "cpu").strategy.name == "fp32"
-    certificates.save(tmp_path, certificate(bound, speedup=0.9))
-    assert choose_precision(checked, "cpu").strategy.name == "fp32"
-    certificates.save(tmp_path, certificate(bound))
-    certificates.save(tmp_path, certificate(replace(bound, strategy="fp16-safe", options={}, device="cuda NVIDIA H200")))
-    with capture_logs() as logs:
-        assert choose_precision(checked, "cpu").strategy.name == "bf16"
-    assert logs == []
-    label = next((synth_pages / "train/labels").iterdir())
-    before = label.read_text()
-    try:
-        label.write_text(before + "1,1,30,1,30,12,1,12,more\n")
-        assert choose_precision(check_run(settings, None), "cpu").strategy.name == "fp32"
-    finally:
-        label.write_text(before)

@@ -9,11 +9,12 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from ocrsdk.models.checkpoint import read_checkpoint
+from ocrsdk.training.module import detection_module
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytorch_lightning import Trainer
+    from pytorch_lightning import LightningModule, Trainer
 
     from ocrsdk.training.callbacks.limits import RunLimits
     from ocrsdk.training.module import DetectionModule
@@ -40,39 +41,41 @@ class BestAndLast(Checkpoint):
         self._saved_at = time.monotonic()
         self._saved_step = -1
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are the best so far; the later one of two equals."""
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         if trainer.sanity_checking or module.score is None or module.score.hmean < self.best_hmean:
             return
         self.best_hmean = module.score.hmean
         trainer.save_checkpoint(self.best_path, weights_only=False)
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the state that a new run starts from."""
         if not self.last_path.exists():
-            self._save_last(trainer, pl_module)
+            self._save_last(trainer, detection_module(pl_module))
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         """Save if the last one is old, and at once when the run was asked to stop; never between the batches of one update.
 
         Nor between an update and its validation, as a run that went on from there would leave the validation out; but before the
         last validation of a run that ends within an epoch, as Lightning then takes the epoch for finished.
         """
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         if trainer.is_last_batch or not module.ends_update(batch_idx):
             return
         if trainer.should_stop or (self._is_old() and not self._limits.validation_due):
             self._save_last(trainer, module)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end, and if the last one is old; a validation that was due has been made."""
         if self._is_old() or trainer.should_stop:
-            self._save_last(trainer, pl_module)
+            self._save_last(trainer, detection_module(pl_module))
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state: what the last validation has changed as well, after a run that ended within an epoch."""
-        self._save_last(trainer, pl_module)
+        self._save_last(trainer, detection_module(pl_module))
         content = torch.load(self.last_path, map_location="cpu", weights_only=True)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callback.state_key in content["callbacks"]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ocrsdk.errors import NonFiniteError
 from ocrsdk.precision.guard import PrecisionGuard, PrecisionMonitor
 from ocrsdk.precision.numerics import explain_nonfinite
+from ocrsdk.training.module import detection_module
 from ocrsdk.training.replay import write_replay
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from pytorch_lightning import LightningModule, Trainer
 
-    from ocrsdk.training.module import DetectionModule
     from ocrsdk.training.values import RunValues
 
 
@@ -40,15 +40,15 @@ class DetectionGuard(PrecisionGuard):
 
     def explain(self, trainer: Trainer, module: LightningModule) -> str:
         """By the network's own modules, and the parts of the loss."""
-        detector: DetectionModule = module  # type: ignore[assignment]
+        detector = detection_module(module)
         context = trainer.precision_plugin.forward_context
         return explain_nonfinite(detector.model, detector.loss_of, self.window, context, self.used_scale(trainer))
 
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep what is needed to see it happen again."""
         if isinstance(exception, NonFiniteError) and self.window and self.folder is not None:
             self.restore()
-            path = write_replay(self.folder, pl_module, self.window, str(exception), self.used_scale(trainer))
+            path = write_replay(self.folder, detection_module(pl_module), self.window, str(exception), self.used_scale(trainer))
             exception.args = (f"{exception}. To see it again: ocrsdk precision replay {path}",)
         super().on_exception(trainer, pl_module, exception)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
-if TYPE_CHECKING:
-    from ocrsdk.training.module import DetectionModule
+from ocrsdk.training.module import detection_module
 
 _RESERVE = 1.15
 """The last validation is expected to take this many times as long as the longest one so far."""
@@ -63,22 +62,24 @@ class RunLimits(Callback):
         usable = max(self.max_seconds - self._longest_validation * _RESERVE, 1e-9)
         return max(done, self.elapsed() / usable)
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._trainer = trainer
         self._started = time.monotonic()
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         reached = int(self._progress(trainer, module.attempted_steps) * self.validations + 1e-6)
         self._validated = min(self._validated, reached)  # a finished run that is given more gets more
         trainer.val_check_batch = 1  # Lightning validates after whichever batch ``_set_due`` says
         self._set_due(trainer, False)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         """End the run when it is over; ask Lightning for a validation after this batch when one is due.
 
         Between the batches of one update nothing ends: their gradients are in no checkpoint.
         """
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         self._set_due(trainer, False)
         if not module.ends_update(batch_idx):
             return
@@ -91,13 +92,13 @@ class RunLimits(Callback):
         self.validation_due = due
         trainer.check_val_every_n_epoch = 1 if due else sys.maxsize
 
-    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Time it."""
         self._validation_started = time.monotonic()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count it."""
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         self._longest_validation = max(self._longest_validation, time.monotonic() - self._validation_started)
         self._validated = max(
             self._validated + 1, int(min(self._progress(trainer, module.attempted_steps), 1.0) * self.validations)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ocrsdk.data.drawing import draw_page
+from ocrsdk.training.module import detection_module
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocrsdk.training.callbacks.checkpoints import BestAndLast
-    from ocrsdk.training.module import DetectionModule
 
 
 class Overlays(Callback):
@@ -27,9 +27,9 @@ class Overlays(Callback):
     def __init__(self, folder: Path, best: BestAndLast, pages: int) -> None:
         self.folder, self.best, self.pages = folder, best, pages
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw."""
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         # Lightning calls checkpoint callbacks last, so ``best`` does not know this score yet.
         if trainer.sanity_checking or module.score is None or module.score.hmean < self.best.best_hmean:
             return

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ocrsdk.data.drawing import page_picture
 from ocrsdk.loggers.run_logger import RunLogger
-
-if TYPE_CHECKING:
-    from ocrsdk.training.module import DetectionModule
+from ocrsdk.training.module import detection_module
 
 
 class Pictures(Callback):
@@ -24,9 +20,9 @@ class Pictures(Callback):
     def __init__(self, pages: int, side: int = 800) -> None:
         self.pages, self.side = pages, side
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and log."""
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         logger = trainer.logger
         if trainer.sanity_checking or not isinstance(logger, RunLogger) or not logger.wants_images():
             return

@@ -7,15 +7,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ocrsdk import logs
+from ocrsdk.training.module import detection_module, step_loss
 
 if TYPE_CHECKING:
     from ocrsdk.training.callbacks.limits import RunLimits
-    from ocrsdk.training.module import DetectionModule
     from ocrsdk.types import Batch
 
 _PLAIN_EVERY = 20.0
@@ -33,7 +33,7 @@ class TrainingProgress(Callback):
         self._recent: deque[tuple[float, int]] = deque(maxlen=50)
         self._last_line = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         self._last_line = time.monotonic()
         if self._console.is_terminal and not (logs.is_json() or logs.is_quiet()):
@@ -42,7 +42,9 @@ class TrainingProgress(Callback):
             self._task = self._bar.add_task("", total=1.0)
             self._bar.start()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
         """Update."""
         now = time.monotonic()
         self._recent.append((now, len(batch.samples)))
@@ -51,10 +53,10 @@ class TrainingProgress(Callback):
         progress = min(self._limits.progress(), 1.0)
         if logs.is_json():
             self._last_line = now
-            fields = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "loss": round(float(outputs["loss"]), 4)}
+            fields = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "loss": round(step_loss(outputs), 4)}
             logs.get_logger(__name__).info("progress", share=round(progress, 4), **fields, seconds=round(self._limits.elapsed(), 1))
             return
-        text = f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  loss {float(outputs['loss']):.3f}"
+        text = f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  loss {step_loss(outputs):.3f}"
         if len(self._recent) > 1:
             text += f"  {self._images_per_second():.1f} img/s"
         if self._bar is not None:
@@ -67,9 +69,9 @@ class TrainingProgress(Callback):
         seconds = self._recent[-1][0] - self._recent[0][0]
         return sum(count for _, count in list(self._recent)[1:]) / seconds if seconds else 0.0
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say the score."""
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         self._recent.clear()
         if module.score is not None and not trainer.sanity_checking:
             s = module.score
@@ -86,11 +88,11 @@ class TrainingProgress(Callback):
         if not logs.is_quiet():
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
         self._close()
 
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the bar."""
         self._close()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class RandomState(Callback):
@@ -33,7 +33,7 @@ class RandomState(Callback):
 
     _loaded: dict[str, Any] | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on drawing."""
         if self._loaded is None:
             return

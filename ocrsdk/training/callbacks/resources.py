@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ocrsdk.training.memory import peak_memory, reset_peak_memory
 
@@ -41,27 +41,29 @@ class Resources(Callback):
         """Highest use since training began; see ``training.memory``."""
         return peak_memory(self.device)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What this process did before is no part of the run."""
         reset_peak_memory(self.device)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The time between epochs belongs to no batch."""
         self._ended = None
         self._epoch.clear()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nor does that of a validation."""
         self._ended = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
         """Time it."""
         now = time.perf_counter()
         if self._ended is not None:
             self._epoch.append(len(batch.image) / (now - self._ended))
         self._ended = now
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log."""
         self._all += self._epoch
         if self._epoch:

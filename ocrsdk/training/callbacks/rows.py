@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ocrsdk.loggers.run_logger import RunLogger
+from ocrsdk.training.module import detection_module
 
 if TYPE_CHECKING:
     from ocrsdk.training.callbacks.limits import RunLimits
@@ -38,18 +39,20 @@ class Rows(Callback):
         """Further columns of every row; the writer asks for them."""
         return {"samples": self.samples, "wall_time": round(self._limits.elapsed(), 3)}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
         """Write the update's row, if it is one to be logged."""
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         self.samples += len(batch.image)
         if module.ends_update(batch_idx):
             if module.logs_last_step:
                 self._write(trainer, module, self._values.step)
             self._values.step.clear()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's row; a validation that was due has written its own."""
-        module: DetectionModule = pl_module
+        module = detection_module(pl_module)
         if not (self._limits.stop_requested and not trainer.is_last_batch):  # a resumed run ends the epoch, and writes its row
             self._write(trainer, module, self._values.epoch)
         self._values.epoch.clear()
