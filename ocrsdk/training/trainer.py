@@ -7,6 +7,8 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from ocrsdk.training.module import step_loss
+
 
 def quiet_trainer(device: str, precision_kwargs: dict[str, Any], **more: Any) -> Trainer:
     """A trainer that writes and shows nothing, on one device.
