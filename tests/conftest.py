@@ -7,20 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
-from ocrsdk.cache.base import CacheLocation
-from ocrsdk.cache.disk.backend import DiskCache
-from ocrsdk.cache.stats import Counter
-from ocrsdk.cache.store import SampleCache
-from ocrsdk.fingerprint import fingerprint
-from tests.cli.test_bad_input import untrained
-from tests.conftest import CLI
+if TYPE_CHECKING:
+    from ocrsdk.cache.store import SampleCache
+    from tests.packages import Environment
+
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -95,16 +92,23 @@ def ragged(points: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path):
+def cache(tmp_path: Path) -> Iterator[SampleCache]:
+    """A cache on disk, with counters."""
+    from ocrsdk.cache.base import CacheLocation
+    from ocrsdk.cache.disk.backend import DiskCache
+    from ocrsdk.cache.stats import Counter
+    from ocrsdk.cache.store import SampleCache
+    from ocrsdk.fingerprint import fingerprint
+
     made = SampleCache(DiskCache(CacheLocation(tmp_path / "c", fingerprint({}), {})), Counter(tmp_path / "stats", "test"))
     yield made
     made.close()
 
 
 @pytest.fixture
-def pages(tmp_path: Path, synth_pages: Path) -> Path:
-    shutil.copytree(synth_pages, tmp_path / "data")
-    return tmp_path / "data"
+def home(tmp_path: Path) -> dict[str, str]:
+    """Variables that put the cache below this test's folder."""
+    return {"OCRSDK_CACHE__DIR": str(tmp_path / "cache")}
 
 
 @pytest.fixture
@@ -114,16 +118,19 @@ def data(tmp_path: Path, synth_pages: Path) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
-    return {"OCRSDK_CACHE__DIR": str(tmp_path / "cache")}
-
-
-@pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint of a model that was never trained."""
+    import torch
+
+    from tests.commands import untrained
+
     torch.save(untrained(), tmp_path / "a.ckpt")
     return tmp_path / "a.ckpt"
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
+    """A fresh venv for real installs."""
+    from tests.packages import Environment
+
     return Environment(tmp_path / "venv")

@@ -72,7 +72,7 @@ def compare(name: str, theirs: Callable[[Any], object], ours: Callable[[Any], ob
 
 def target_maps() -> None:
     from ocrsdk.data.targets import draw_targets
-from ocrsdk.settings.sections import TargetSettings
+    from ocrsdk.settings.sections import TargetSettings
 
     cases: list[tuple[str, Callable[[int, int], list[np.ndarray]], int, int]] = [
         ("20 quads", quads, 20, 12), ("100 quads", quads, 100, 16), ("60 curved polygons", curved, 60, 25)

@@ -131,7 +131,7 @@ def plugin_packages() -> None:
         ours = 1e6 / per_call(lambda i: remote.get(key(i % 20)), 60)
         process.kill()
         print(f"valkey over loopback: {ours:.0f} hits/s, {client.rpartition('/')[2]} {rate:.0f}: {ours / rate:.0%} (goal >= 60 %)")
-    from tests.test_plugins import install
+    from tests.packages import install
 
     with tempfile.TemporaryDirectory() as folder:
         for i in range(20):

@@ -15,7 +15,6 @@ from ocrsdk.cache.keys import EntryKey
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.fingerprint import fingerprint
 from ocrsdk.testing.cache import value
-from tests.cache.stores import entry, filled, make, place, run_script, value_file
 
 MANIFEST = {"test": 1}
 VERSION = fingerprint(MANIFEST)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tests.test_plugins import install
+from tests.packages import install
 
 from ocrsdk import RowLogger
 from ocrsdk.loggers.jsonl import JsonlLogger

@@ -1,0 +1,72 @@
+"""Signals stop a run softly; a second one damages nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ocrsdk.training.checkpoint import AtomicCheckpointIO
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_a_checkpoint(tmp_path: Path, synth_pages: Path, number: signal.Signals, code: int):
+    args = [sys.executable, "-m", "ocrsdk", "train", str(synth_pages), "--run-dir", "run", "--epochs", "100000"]
+    args += ["--set", "data.crop=64", "--set", "data.short_side=96", "--set", "logging.every_n_steps=1"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
+    process = subprocess.Popen(
+        args, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group, workers included
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert f"stopped by {number.name}" in out
+    assert "--resume run" in out
+    assert "Traceback" not in err
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_f63_a_second_signal_during_the_save_leaves_the_previous_checkpoint(tmp_path: Path):
+    code = """
+import sys, torch
+from pathlib import Path
+from ocrsdk.training.checkpoint import AtomicCheckpointIO
+from ocrsdk.training.signals import StopSignals
+stop = StopSignals([])
+stop.on_train_start()
+io = AtomicCheckpointIO()
+io.save_checkpoint({"generation": 1}, "last.ckpt")
+print("ready", flush=True)
+while True:
+    io.save_checkpoint({"generation": 2, "weights": torch.zeros(60_000_000)}, "last.ckpt")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob(".last.ckpt.*.partial")):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    while process.poll() is None:  # signals that meet compiled code are one until it returns
+        assert time.monotonic() < end
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+    assert process.returncode == 143
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["generation"] in (1, 2)
+    AtomicCheckpointIO().save_checkpoint({"generation": 3}, tmp_path / "last.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
