@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tests.packages import install
 
 from ocrsdk import RowLogger
 from ocrsdk.loggers.jsonl import JsonlLogger
 from ocrsdk.loggers.run_logger import RunLogger
 from ocrsdk.loggers.thread import LoggerThread
 from tests.conftest import CLI
+from tests.packages import install
 
 
 class Hanging(RowLogger):
