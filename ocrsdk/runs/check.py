@@ -1,0 +1,169 @@
+"""Is everything that a run needs there? Found out before PyTorch is loaded, and before anything is written."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ocrsdk.cache.encoding import check_codec
+from ocrsdk.data.folder import load_annotations
+from ocrsdk.data.workers import choose_workers
+from ocrsdk.errors import DataError, SettingsError
+from ocrsdk.loggers.make import make_factories
+from ocrsdk.logs import get_logger
+from ocrsdk.precision.make import make_strategy
+from ocrsdk.runs.cache import open_run_cache
+from ocrsdk.runs.secrets import names_used, withhold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch.utils.data import Dataset
+
+    from ocrsdk.cache.store import SampleCache
+    from ocrsdk.data.datamodule import DetectionDataModule
+    from ocrsdk.data.folder import DataReport, Progress
+    from ocrsdk.loggers.base import LoggerFactory
+    from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.settings.schema import Settings
+    from ocrsdk.settings.sections import Verification
+    from ocrsdk.types import Annotation, Sample
+
+
+class Split(NamedTuple):
+    """The pages of one split of a data folder, and what was found while they were read."""
+
+    annotations: list[Annotation]
+    report: DataReport
+
+
+class FolderData(NamedTuple):
+    """What is trained on: a data folder."""
+
+    train: Split
+    val: Split
+
+
+class GivenData(NamedTuple):
+    """What is trained on: datasets that were given, or a data module that serves them."""
+
+    train: Dataset[Sample]
+    val: Dataset[Sample]
+    module: DetectionDataModule | None
+
+
+TrainingData = FolderData | GivenData
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """Settings, plug-ins and data that can be used. Each plug-in is looked up and made here, once."""
+
+    settings: Settings
+    """With ``data.root`` filled in."""
+    data: TrainingData
+    strategy: PrecisionStrategy
+    loggers: Sequence[LoggerFactory]
+    """The record of truth comes first."""
+    cache: SampleCache
+    public: Settings
+    """The settings without secrets: what may be written."""
+    secrets: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Dotted name -> value of what may not."""
+
+
+def check_run(settings: Settings, data: Path | TrainingData | None, progress: Progress | None = None) -> CheckedRun:
+    """Check settings, plug-ins, and every image and label.
+
+    Args:
+        settings: All settings.
+        data: The data folder (``settings.data.root`` if None), or datasets.
+        progress: Wraps the loop over files.
+
+    Raises:
+        OcrsdkError: Something cannot be used.
+    """
+    cache = open_run_cache(settings, "check")
+    check_codec(settings.cache.compress, "cache.compress")
+    check_codec(settings.cache.compress_maps, "cache.compress_maps")
+    if settings.cache.policy == "maps" and not settings.trainer.val_loss:
+        raise SettingsError(
+            "cache.policy=maps keeps target maps for the validation loss, which is off. "
+            "Try: --set trainer.val_loss=true, or --set cache.policy=sample"
+        )
+    strategy = make_strategy(settings.precision.strategy, settings.precision.options)
+    loggers = make_factories(settings.logging.loggers, settings.logging.options)
+    choose_workers(settings.data.workers)
+    if settings.augment.scale_min > settings.augment.scale_max:
+        raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
+    if settings.targets.thresh_min >= settings.targets.thresh_max:
+        raise SettingsError("targets.thresh_min is not smaller than targets.thresh_max; exchange them")
+    if isinstance(data, GivenData):
+        found: TrainingData = data
+    else:
+        root = data if isinstance(data, Path) else settings.data.root
+        if root is None:
+            raise SettingsError("no data folder given. Try: ocrsdk train DATA", parameter="data")
+        absolute = settings.data.model_copy(update={"root": root.absolute()})  # to resume from any folder
+        settings = settings.model_copy(update={"data": absolute})
+        found = data if isinstance(data, FolderData) else read_folder(settings, root, settings.data.verify, progress)
+    public, secrets = withhold(settings, names_used(cache.backend, strategy, loggers))
+    return CheckedRun(settings, found, strategy, loggers, cache, public, secrets)
+
+
+def read_folder(settings: Settings, root: Path, verify: Verification, progress: Progress | None = None) -> FolderData:
+    """Read and check both splits of a data folder, and tell what is odd in them.
+
+    Raises:
+        DataError: Something cannot be used.
+    """
+    policies = (settings.data.on_bad_sample, settings.data.outside, verify)
+    train, val = (Split(*load_annotations(folder, *policies, progress)) for folder in split_folders(root, settings))
+    for split in (train, val):
+        report_problems(split.report)
+    return FolderData(train, val)
+
+
+def verification(settings: Settings) -> Verification:
+    """How images are checked that are decoded later: where bad samples are skipped, one that cannot be has to be found now."""
+    return "decode" if settings.data.on_bad_sample == "skip" else "header"
+
+
+def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
+    """The training and the validation folder.
+
+    Raises:
+        DataError: One is missing.
+    """
+    if not root.is_dir():
+        if root.exists():
+            raise DataError(f"{root}: is a file, not a data folder")
+        raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {shlex.quote(str(root))}")
+    folders = (root / settings.data.train, root / settings.data.val)
+    for folder, key in zip(folders, ("train", "val"), strict=True):
+        if not folder.is_dir():
+            flat = " This folder holds pages itself: name it for both with --set data.train=. --set data.val=." * (
+                (root / "images").is_dir()
+            )
+            raise DataError(f"{root}: no {folder.name}/ in it; expected train/ and val/, or set data.{key}.{flat}")
+    return folders
+
+
+def report_problems(report: DataReport) -> None:
+    """Log what was skipped or cut, and a folder in which nothing is to be found."""
+    log = get_logger(__name__)
+    if report.unread:
+        log.warning(
+            "files that are no images were not read", folder=str(report.root / "images"), files=len(report.unread),
+            first=report.unread[0],
+        )  # fmt: skip
+    for message in report.skipped:
+        log.warning("sample skipped", reason=message)
+    if report.instances == report.ignored:
+        log.warning(
+            "no text that counts in any page", folder=str(report.root), regions=report.instances, of_them_ignored=report.ignored
+        )
+    if report.outside:
+        log.warning("text reaches beyond its page", folder=str(report.root), regions=len(report.outside), first=report.outside[0])
