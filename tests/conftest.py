@@ -1,4 +1,4 @@
-"""Shared fixtures: golden data, generated pages, and real receipts where they are at hand."""
+"""Shared fixtures: golden data, generated pages, and real ones where they are at hand."""
 
 from __future__ import annotations
 
@@ -37,22 +37,32 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory):
         os.environ["XDG_CACHE_HOME"] = before
 
 
-@pytest.fixture(scope="session")
-def receipts() -> Path:
-    """Real receipts with train/ and val/."""
-    folder = SHARED / "sroie-mini"
-    if not folder.is_dir():
-        pytest.skip("the receipts (sroie-mini) are not on this machine")
-    return folder
+def _variants(shared: Path) -> list[str]:
+    """Our own pages always; those that are shared beside the repository where they are."""
+    return ["own", *(["shared"] if shared.is_dir() else [])]
 
 
-@pytest.fixture(scope="session")
-def formats() -> Path:
+@pytest.fixture(scope="session", params=_variants(SHARED / "sroie-mini"))
+def receipts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Receipts with train/ and val/, all of whose lines are quadrilaterals: generated, and real ones."""
+    if request.param == "shared":
+        return SHARED / "sroie-mini"
+    from ocrsdk.data.synth import write_pages
+
+    root = tmp_path_factory.mktemp("receipts")
+    for split, count, seed in (("train", 8, 2), ("val", 4, 3)):
+        list(write_pages(root / split, count, seed, scenes=0))
+    with (root / "train/labels/gt_0000.txt").open("a", encoding="utf-8") as file:
+        file.write("4,4,90,4,90,14,4,14,NO. 5, HIGH STREET,\n")
+    return root
+
+
+@pytest.fixture(scope="session", params=_variants(SHARED / "formats"))
+def formats(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One tiny example of each annotation format."""
-    folder = SHARED / "formats"
-    if not folder.is_dir():
-        pytest.skip("the annotation-format examples are not on this machine")
-    return folder
+    from tests.examples import write_examples
+
+    return SHARED / "formats" if request.param == "shared" else write_examples(tmp_path_factory.mktemp("formats"))
 
 
 @pytest.fixture(scope="session")

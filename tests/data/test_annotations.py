@@ -45,8 +45,8 @@ def test_polygon_examples(formats: Path):
     check(read_icdar_polygons(formats / "icdar_poly" / "curved_04.jpg.txt"), canonical(formats, "curved_04.jpg"))
 
 
-def test_real_labels_lose_nothing(receipts: Path):
-    """Counts from plain text handling: 12,101 lines, none ignored, commas kept."""
+def test_labels_of_receipts_lose_nothing(receipts: Path):
+    """Counts from plain text handling: none ignored, commas kept; of the real ones, 12,101 lines."""
     lines = instances = 0
     for path in sorted(receipts.glob("*/labels/*.txt")):
         raw = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -54,7 +54,7 @@ def test_real_labels_lose_nothing(receipts: Path):
         assert [i.text for i in read] == [line.split(",", 8)[8] for line in raw]
         assert not any(i.ignore for i in read)
         lines, instances = lines + len(raw), instances + len(read)
-    assert lines == instances == 12_101
+    assert lines == instances == (12_101 if receipts.name == "sroie-mini" else 489)
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
