@@ -109,6 +109,33 @@ def every_command():
     return found
 
 
+def numbers(test: str) -> set[int]:
+    """``test_f1_f2_name`` -> 1, 2; ``test_f48_to_f59_name`` -> 48 to 59."""
+    named = re.match(r"test((?:_f\d+)+)(?:_to_f(\d+))?_", test)
+    if named is None:
+        return set()
+    found = [int(number) for number in re.findall(r"\d+", named[1])]
+    return {*found, *range(found[-1], int(named[2] or found[-1]) + 1)}
+
+
+def test_numbers_of_faults():
+    assert numbers("test_f1_f2_damaged") == {1, 2}
+    assert numbers("test_f48_to_f50_broken") == {48, 49, 50}
+    assert numbers("test_fp16_learns") == numbers("test_finite") == set()
+
+
+def test_the_table_of_faults_is_that_of_the_tests():
+    files = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "plugins").glob("*/tests/test_*.py")]
+    tested = set()
+    for path in files:
+        for name in re.findall(r"def (test_f\d\w*)\(", path.read_text()):
+            tested |= {(number, f"{path.relative_to(ROOT).as_posix()}::{name}") for number in numbers(name)}
+    rows = re.findall(r"^\| F(\d+) \|.*\| (.+) \|$", (ROOT / "docs/reference/faults.md").read_text(), re.MULTILINE)
+    listed = [(int(number), test) for number, cell in rows for test in re.findall(r"`(tests/.+?|plugins/.+?)`", cell)]
+    assert sorted(listed) == sorted(tested), "docs/reference/faults.md: give each number a row, and each row the tests that have it"
+    assert [int(number) for number, _ in rows] == sorted({number for number, _ in tested})
+
+
 def test_no_machine_is_named():
     for page in [*PAGES, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "constraints.txt"]:
         text = page.read_text()

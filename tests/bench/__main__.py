@@ -122,8 +122,8 @@ def loader(data: Path | None) -> None:
     from ocrsdk.data.dataset import ReproducibleViews, SampleIndex, TrainDataset
     from ocrsdk.data.folder import load_annotations
     from ocrsdk.data.synth import write_pages
-    from ocrsdk.settings.sections import TargetSettings
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
+    from ocrsdk.settings.sections import TargetSettings
 
     with tempfile.TemporaryDirectory() as folder:
         if data is None:
@@ -179,8 +179,8 @@ def step() -> None:
     """Share of the matrix-multiplication rate that one training step reaches, one thread."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ocrsdk.models.losses import DBLoss
     from ocrsdk.models.dbnet import DBNet
+    from ocrsdk.models.losses import DBLoss
     from ocrsdk.types import TargetMaps
 
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)

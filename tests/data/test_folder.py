@@ -81,7 +81,7 @@ SPOILT = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SPOILT)
-def test_bad_samples_stop_the_run_or_are_listed(cli: CLI, tmp_path: Path, data: Path, case: str):
+def test_f67_bad_samples_stop_the_run_or_are_listed(cli: CLI, tmp_path: Path, data: Path, case: str):
     spoil, parts = SPOILT[case]
     spoil(data)
     message = refused(cli, tmp_path, "train", data)

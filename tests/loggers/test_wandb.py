@@ -69,7 +69,7 @@ EVENT = st.tuples(st.sampled_from(sorted(METRICS)), st.one_of(st.integers(0, 50)
 
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(EVENT, max_size=25))
-def test_nothing_is_lost_or_overwritten(events: list[tuple[str, int, bool]]):
+def test_f35_nothing_is_lost_or_overwritten(events: list[tuple[str, int, bool]]):
     runs = [FakeRun()]
     logger = RunLogger("r", {"wandb": WandbLogger(runs[0])})
     logged = []
@@ -131,6 +131,7 @@ def test_settings_and_environment_are_in_the_file(tmp_path: Path):
         assert wanted in text
 
 
+@pytest.mark.slow
 def test_f36_the_service_is_killed_and_the_run_goes_on(tmp_path: Path):
     """In a process of its own: the client keeps one service for each process."""
     code = """

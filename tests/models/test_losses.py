@@ -148,8 +148,9 @@ def test_ignored_pixels_have_no_say():
     assert float(base.detach()) > 0
 
 
-def test_loss_of_large_batch_equals_fp32():
-    """F47: 8 x 640 x 640, where sums over a half-precision map overflow."""
+@pytest.mark.slow
+def test_f47_the_loss_of_a_large_batch_equals_fp32():
+    """8 x 640 x 640, where sums over a half-precision map overflow."""
     torch.manual_seed(0)
     model, loss = DBNet(), DBLoss()
     (batch,) = batches(1, side=640, size=8)

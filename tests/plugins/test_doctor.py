@@ -10,7 +10,7 @@ from tests.conftest import CLI
 
 
 @pytest.mark.slow
-def test_doctor_finds_each_of_them(cli: CLI, bad_site: dict[str, str]):
+def test_f71_doctor_finds_each_of_them(cli: CLI, bad_site: dict[str, str]):
     result = cli("plugins", "doctor", "--json", env=bad_site)
     assert result.returncode == 1, result.stderr
     checks = json.loads(result.stdout)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import CLI
 from tests.packages import TWIN, install
 
 LIAR = TWIN.replace("twin", "liar").replace("Twin", "Liar").replace("32-true", "16-mixed")
 
 
-def test_a_strategy_that_would_become_another_on_a_cpu_is_refused(cli: CLI, synth_pages: Path, tmp_path: Path):
+@pytest.mark.slow
+def test_f45_a_strategy_that_would_become_another_on_a_cpu_is_refused(cli: CLI, synth_pages: Path, tmp_path: Path):
     site = tmp_path / "site"
     site.mkdir()
     install(site, "liar", LIAR)

@@ -123,7 +123,7 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
 
 
 @pytest.mark.slow
-def test_a_run_in_which_every_update_was_left_out_is_an_error(cli: CLI, synth_pages: Path):
+def test_f65_a_run_in_which_every_update_was_left_out_is_an_error(cli: CLI, synth_pages: Path):
     small = ("--set", "data.crop=64", "--set", "data.short_side=96", "--set", "data.workers=0", "--set", "trainer.accelerator=cpu")
     result = cli("train", synth_pages, "--precision", "fp16-safe", "--epochs", "1", "--set", "loss.l1_weight=1e36", *small)
     assert result.returncode == 2

@@ -182,7 +182,7 @@ def test_a_run_goes_on_without_the_file_of_its_first_weights(tmp_path: Path, syn
 
 
 @pytest.mark.slow
-def test_other_options_of_the_precision_are_refused_unless_they_are_meant(tmp_path: Path, synth_pages: Path):
+def test_f46_other_options_of_the_precision_are_refused_unless_they_are_meant(tmp_path: Path, synth_pages: Path):
     def pinned(patterns: list[str], run_dir: Path | None, epochs: int) -> Settings:
         plain = settings(run_dir, epochs)
         given = {"strategy": "bf16", "options": {"force": True, "fp32_modules": patterns}}

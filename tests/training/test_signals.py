@@ -16,8 +16,8 @@ from ocrsdk.training.checkpoint import AtomicCheckpointIO
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_save_a_checkpoint(tmp_path: Path, synth_pages: Path, number: signal.Signals, code: int):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_f60_f61_f62_signals_save_a_checkpoint(tmp_path: Path, synth_pages: Path, number: signal.Signals, code: int):
     args = [sys.executable, "-m", "ocrsdk", "train", str(synth_pages), "--run-dir", "run", "--epochs", "100000"]
     args += ["--set", "data.crop=64", "--set", "data.short_side=96", "--set", "logging.every_n_steps=1"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OCRSDK_")}
@@ -39,6 +39,7 @@ def test_signals_save_a_checkpoint(tmp_path: Path, synth_pages: Path, number: si
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_f63_a_second_signal_during_the_save_leaves_the_previous_checkpoint(tmp_path: Path):
     code = """
 import sys, torch
