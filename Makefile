@@ -1,18 +1,20 @@
-# make demo   train a detector on generated receipts and show its score
-# make test   run the tests            make lint   ruff, mypy, import-linter
-# make bench  measure speeds           make docs   build the documentation
+# make demo        train a detector on generated receipts and show its score
+# make test        run all tests            make lint   ruff, mypy, import-linter
+# make test-quick  run the quick ones       make docs   build the documentation
+# make bench       measure speeds
 # All of them set up .venv first, once. Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test lint format bench docs clean
+.PHONY: demo test test-quick lint format bench docs clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 $(VENV)/runtime.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,8 +39,12 @@ demo: $(VENV)/runtime.stamp
 	@$(BIN)/ocrsdk evaluate runs/demo/checkpoints/best.ckpt demo-data
 
 test: $(VENV)/dev.stamp
-	@echo "==> running the tests, one process for each core (about ten minutes on two; quick ones only: make test ARGS=\"-m 'not slow'\")"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	@echo "==> running all tests, one process for each core (about ten minutes on two; the quick ones alone: make test-quick)"
+	@$(PYTEST) $(ARGS)
+
+test-quick: $(VENV)/dev.stamp
+	@echo "==> running the quick tests, one process for each core (a minute and a half on two)"
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	@echo "==> ruff, mypy, import-linter"

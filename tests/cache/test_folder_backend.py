@@ -7,6 +7,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pytest
+
 from ocrsdk.cache.disk.backend import DiskCache
 from ocrsdk.cache.store import Outcome, SampleCache
 from ocrsdk.testing.cache import value
@@ -50,6 +52,7 @@ def test_f33_clear_while_others_read(tmp_path: Path):
     assert [process.communicate()[0].strip() for process in readers] == ["['hit', 'miss']"] * 3
 
 
+@pytest.mark.slow
 def test_f34_many_processes_create_one_cache(tmp_path: Path):
     script = """
         cache = make(Path(sys.argv[1])); cache.prepare()

@@ -11,6 +11,7 @@ from tests.conftest import CLI
 
 
 @pytest.mark.parametrize("place", ["file", "open"])
+@pytest.mark.slow
 def test_a_place_that_can_never_work_stops_training_before_it_starts(cli: CLI, synth_pages: Path, tmp_path: Path, place: str):
     (tmp_path / "file").write_text("")
     (tmp_path / "open").mkdir()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.commands import SMALL, document
 from tests.conftest import CLI
 
 
+@pytest.mark.slow
 def test_damage_is_found_repaired_and_validated(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
     cli("cache", "warm", synth_pages, *SMALL, "--set", "cache.options.inline_bytes=0", env=home)
     options = (*SMALL, "--set", "cache.options.inline_bytes=0")

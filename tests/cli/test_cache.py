@@ -38,6 +38,7 @@ def test_health_imports_nothing_heavy(tmp_path: Path):
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
     assert document(cli, "warm", synth_pages, *SMALL, env=home)["writes"] == 8
     again = cli("cache", "warm", synth_pages, *SMALL, env=home)
@@ -92,6 +93,7 @@ def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: 
     assert document(cli, "health", env=home, rc=1)["state"] == "absent"
 
 
+@pytest.mark.slow
 def test_a_version_of_an_older_layout_is_told_and_pruned(cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path):
     document(cli, "warm", synth_pages, *SMALL, env=home)
     (here,) = (tmp_path / "cache" / "diskcache").glob("v*/*")

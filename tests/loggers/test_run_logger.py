@@ -131,7 +131,7 @@ def test_a_row_of_the_same_step_is_not_the_same_row():
     assert [row["row"] for _, row in record.rows] == [2]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 8), st.integers(0, 8), st.floats(0, 1), st.sampled_from([0.0, 0.0, 0.5])), min_size=1, max_size=5

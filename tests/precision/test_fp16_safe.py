@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ from tests.precision.strategies import half
 
 class TestFP16Safe(PrecisionStrategySuite):
     strategy = FP16Safe
+
+    @pytest.mark.slow
+    def test_learns(self, tmp_path: Path):
+        super().test_learns(tmp_path)
 
 
 def dtypes_inside(strategy: Any) -> set[torch.dtype]:

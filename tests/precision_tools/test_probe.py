@@ -36,6 +36,7 @@ def test_probe_and_replay(cli: CLI, tmp_path: Path, synth_pages: Path):
     assert result.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_probe_refuses_weights_of_another_model(cli: CLI, synth_pages: Path, tmp_path: Path):
     metadata = make_metadata(DBNet(), {}, {}, {}, "fp32")
     state = {f"model.{name}": value for name, value in DBNet().state_dict().items()}

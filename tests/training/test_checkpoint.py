@@ -25,6 +25,7 @@ def test_a_failed_write_leaves_the_previous_file(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path):
     code = (
         "import sys, torch; from pathlib import Path\n"

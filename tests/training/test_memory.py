@@ -27,6 +27,7 @@ print(min(rounds[6:]))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
+@pytest.mark.slow
 def test_freed_memory_is_taken_again():
     tuned = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(tuned)}
