@@ -13,7 +13,7 @@ from tests.conftest import CLI
         (("--device", "tpu"), "--device tpu: expected auto, cpu or cuda"),
         (("--size", "100"), "--size 100: expected a multiple of 32; try 96"),
         (("--strategy", "fp33"), "no precision strategy named 'fp33'"),
-        (("--backbone", "mobilnet"), "Did you mean 'mobilenet'?"),
+        pytest.param(("--backbone", "mobilnet"), "Did you mean 'mobilenet'?", marks=pytest.mark.slow),
     ],
 )
 def test_bench_of_precision_refuses(cli: CLI, option: tuple[str, str], said: str):

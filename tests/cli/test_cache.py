@@ -121,8 +121,8 @@ def test_a_version_of_an_older_layout_is_told_and_pruned(cli: CLI, home: dict[st
     [
         (("cache", "clear"), ["--version V, --stale, --all, --rebuild"]),
         (("cache", "clear", "--version", "nope"), ["no cache version 'nope'", "ocrsdk cache status"]),
-        (("cache", "explain", "nope.jpg"), ["nope.jpg", "no such file"]),
-        (("cache", "warm", "nope"), ["nope", "no such folder"]),
+        pytest.param(("cache", "explain", "nope.jpg"), ["nope.jpg", "no such file"], marks=pytest.mark.slow),
+        pytest.param(("cache", "warm", "nope"), ["nope", "no such folder"], marks=pytest.mark.slow),
         (("cache", "status", "--set", "cache.budget=much"), ["cache.budget"]),
         (("cache", "status", "--set", "cache.policy=imagee"), ["cache.policy"]),
     ],

@@ -165,6 +165,7 @@ assert "wandb" in logger.problems
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a small disk")
+@pytest.mark.slow
 def test_f37_a_full_disk_is_noticed_when_rows_are_counted(tmp_path: Path):
     record = JsonlLoggerFactory().build(RunInfo(tmp_path, "r"))
     (tmp_path / "wandb").mkdir()

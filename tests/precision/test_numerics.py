@@ -32,6 +32,7 @@ def test_a_sum_that_overflows_between_modules_is_told_with_a_pin_that_helps(tmp_
     assert "keep neck in fp32" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_weights_whose_gradient_overflows_first_are_named():
     """It sums over all pixels, so it does so long before the gradient of any activation."""
     strategy = half()

@@ -40,6 +40,7 @@ def test_freed_memory_is_taken_again():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells the peak of the whole process only")
+@pytest.mark.slow
 def test_peak_memory_is_that_of_what_follows_in_this_process():
     """Of a process that was started by a larger one, and of a second run."""
     script = (
