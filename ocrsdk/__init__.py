@@ -5,7 +5,7 @@ The public names are resolved on first use, so ``import ocrsdk`` costs nothing. 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocrsdk.version import __version__ as __version__
 from ocrsdk.version import api_version as api_version
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from ocrsdk.data.annotations import read_icdar15 as read_icdar15
     from ocrsdk.data.annotations import read_icdar_polygons as read_icdar_polygons
     from ocrsdk.data.datamodule import DetectionDataModule as DetectionDataModule
+    from ocrsdk.data.datamodule import collate as collate
     from ocrsdk.data.dataset import EvalDataset as EvalDataset
     from ocrsdk.data.dataset import TrainDataset as TrainDataset
     from ocrsdk.data.dataset import make_sample as make_sample
     from ocrsdk.data.folder import load_annotations as load_annotations
     from ocrsdk.data.targets import draw_targets as draw_targets
+    from ocrsdk.data.transforms import EvalTransform as EvalTransform
+    from ocrsdk.data.transforms import TrainTransform as TrainTransform
     from ocrsdk.errors import AnnotationError as AnnotationError
     from ocrsdk.errors import CacheError as CacheError
     from ocrsdk.errors import CheckpointError as CheckpointError
@@ -52,7 +55,12 @@ if TYPE_CHECKING:
     from ocrsdk.precision.trainer import TrainerPrecision as TrainerPrecision
     from ocrsdk.settings.options import Options as Options
     from ocrsdk.settings.schema import Settings as Settings
+    from ocrsdk.settings.sections import AugmentSettings as AugmentSettings
+    from ocrsdk.settings.sections import LossSettings as LossSettings
+    from ocrsdk.settings.sections import PostProcessSettings as PostProcessSettings
+    from ocrsdk.settings.sections import TargetSettings as TargetSettings
     from ocrsdk.types import Annotation as Annotation
+    from ocrsdk.types import Batch as Batch
     from ocrsdk.types import Sample as Sample
     from ocrsdk.types import TargetMaps as TargetMaps
     from ocrsdk.types import TextInstance as TextInstance
@@ -63,12 +71,20 @@ _HOMES = {
     "Detector": "inference",
     "TrainDataset": "data.dataset",
     "EvalDataset": "data.dataset",
+    "TrainTransform": "data.transforms",
+    "EvalTransform": "data.transforms",
     "make_sample": "data.dataset",
+    "collate": "data.datamodule",
     "DetectionDataModule": "data.datamodule",
     "Annotation": "types",
     "TextInstance": "types",
     "Sample": "types",
+    "Batch": "types",
     "TargetMaps": "types",
+    "TargetSettings": "settings.sections",
+    "AugmentSettings": "settings.sections",
+    "LossSettings": "settings.sections",
+    "PostProcessSettings": "settings.sections",
     "load_annotations": "data.folder",
     "read_icdar15": "data.annotations",
     "read_icdar_polygons": "data.annotations",
@@ -108,7 +124,7 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__", "api_version"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOMES:
         import importlib
 

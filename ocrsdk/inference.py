@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class EvaluationResult:
     report: DataReport | None = None
     """What was found while the data folder was read."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready: the score, and the counts of each page."""
         per_page = [
             {
@@ -75,8 +75,8 @@ class Detector:
         self,
         checkpoint: LoadedCheckpoint | Path | str,
         device: str = "cpu",
-        postprocess: Mapping[str, Any] | None = None,
-        prepare: Mapping[str, Any] | None = None,
+        postprocess: Mapping[str, object] | None = None,
+        prepare: Mapping[str, object] | None = None,
     ) -> None:
         loaded = load_checkpoint(Path(checkpoint)) if isinstance(checkpoint, Path | str) else checkpoint
         self.device = torch.device(device_kind(device))

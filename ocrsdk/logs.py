@@ -70,7 +70,7 @@ def is_quiet() -> bool:
     return _output.level in ("warning", "error")
 
 
-def bind(**context: Any) -> None:
+def bind(**context: object) -> None:
     """Add columns to every later line of this process: the run, the rank, the loader worker."""
     import structlog
 
@@ -141,7 +141,7 @@ class _Lines:
     debug = info = warning = error = critical = write
 
 
-def _for_people(_logger: Any, _method: str, event: Any) -> Any:
+def _for_people(_logger: object, _method: str, event: Any) -> object:
     """What is the same on every line of a usual run is left out."""
     event.pop("logger_name", None)
     event.pop("run", None)
@@ -150,12 +150,12 @@ def _for_people(_logger: Any, _method: str, event: Any) -> Any:
     return event
 
 
-def strike_secrets(_logger: Any, _method: str, event: Any) -> Any:
+def strike_secrets(_logger: object, _method: str, event: Any) -> object:
     """A structlog processor: ``without_secrets``."""
     return without_secrets(event)
 
 
-def without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
+def without_secrets(table: Mapping[str, object]) -> dict[str, object]:
     """A copy with ``***`` for what must not be shown.
 
     That is: values of keys that name a secret; anywhere, secrets of the environment and credentials in addresses.
@@ -166,7 +166,7 @@ def without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
         if _SECRET.search(name) and len(value) >= _LEAST_SECRET and not os.path.exists(value)  # noqa: PTH110 - of any text
     ]
 
-    def struck(key: str, value: Any) -> Any:
+    def struck(key: str, value: object) -> object:
         if _SECRET.search(key) and value and isinstance(value, str | dict | list | tuple):
             return "***"
         if isinstance(value, dict):
@@ -182,7 +182,7 @@ def without_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: struck(key, value) for key, value in table.items()}
 
 
-def json_text(document: Any, indent: int | None = None) -> str:
+def json_text(document: object, indent: int | None = None) -> str:
     """``document`` with letters of all scripts as they are; all ASCII if it holds a file name that is no text."""
     text = json.dumps(document, ensure_ascii=False, indent=indent)
     try:

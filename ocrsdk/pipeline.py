@@ -58,8 +58,8 @@ class Pipeline:
     def from_checkpoint(
         cls,
         path: Path | str,
-        postprocess: Mapping[str, Any] | None = None,
-        data: Mapping[str, Any] | None = None,
+        postprocess: Mapping[str, object] | None = None,
+        data: Mapping[str, object] | None = None,
         *,
         device: str = "auto",
         progress: Progress | None = None,
@@ -267,7 +267,7 @@ def _training_data(data: TrainOn | None) -> Path | FolderData | GivenData | None
     )
 
 
-def _named(loggers: Sequence[Any]) -> dict[str, Any]:
+def _named(loggers: Sequence[object]) -> dict[str, object]:
     """Logger objects by the name of their class, numbered where two are of one class."""
     named: dict[str, Any] = {}
     for logger in loggers:

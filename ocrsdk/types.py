@@ -158,7 +158,7 @@ class PageDetections:
     """(height, width) of the upright image in pixels."""
     detections: list[Detection] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """A JSON-ready form."""
         return {
             "image": str(self.image),

@@ -100,7 +100,7 @@ class VersionInfo:
         """Whose items it holds: ``ocrsdk`` for training samples, else the name of a ``CachedDataset``; empty if unknown."""
         return str(self.manifest.get("owner", ""))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """A JSON-ready form."""
         return {**asdict(self), "owner": self.owner}
 

@@ -105,14 +105,14 @@ class CachedDataset(Dataset[Any], Generic[T]):
         dataset: MapStyle[T],
         *,
         name: str,
-        manifest: Mapping[str, Any],
-        identity: Callable[[int], str | Mapping[str, Any]],
-        code: Sequence[Any] = (),
+        manifest: Mapping[str, object],
+        identity: Callable[[int], str | Mapping[str, object]],
+        code: Sequence[object] = (),
         types: Sequence[type] = (),
         backend: str = "diskcache",
         folder: Path | str | None = None,
         budget: int | str = "10GB",
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
         compress: Codec = "none",
         session: str | None = None,
     ) -> None:
@@ -221,11 +221,17 @@ class CachedDataset(Dataset[Any], Generic[T]):
         return Remade(compared, sorted(different))
 
     def close(self) -> None:
-        """Let go of files and connections; a later item opens them again."""
+        """Close files and connections; a later item opens them again. ``with`` calls this at its end."""
         self._cache.close()
 
+    def __enter__(self) -> CachedDataset[T]:
+        return self
 
-def file_identity(path: Path | str) -> dict[str, Any]:
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def file_identity(path: Path | str) -> dict[str, object]:
     """What tells one state of a file from another without reading it: path, size and modification time.
 
     Raises:

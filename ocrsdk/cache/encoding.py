@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _ALIGN = 64
 _KINDS = frozenset("biuf")
 
 
-def encode_arrays(arrays: Mapping[str, NDArray[Any]], codec: Codec = "none") -> bytes:
+def encode_arrays(arrays: Mapping[str, NDArray[np.generic]], codec: Codec = "none") -> bytes:
     """Bytes that ``decode_arrays`` turns back into equal arrays.
 
     Args:
@@ -57,7 +57,7 @@ def encode_arrays(arrays: Mapping[str, NDArray[Any]], codec: Codec = "none") -> 
     return b"".join((_HEAD.pack(_MAGIC, len(text)), text, bytes(-start % _ALIGN), *bodies))
 
 
-def decode_arrays(data: bytes | memoryview) -> dict[str, NDArray[Any]]:
+def decode_arrays(data: bytes | memoryview) -> dict[str, NDArray[np.generic]]:
     """The arrays; read-only views of ``data`` where nothing was compressed.
 
     Raises:

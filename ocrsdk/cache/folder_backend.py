@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Severity, VersionInfo
 from ocrsdk.cache.file_system import check_root, environment_error
@@ -44,7 +44,7 @@ class FolderBackend(CacheBackend, Generic[Store]):
         self._pid = -1
         self._looked = 0.0
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_store": None, "_lock": None, "_pid": -1}
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from ocrsdk.cache.base import CacheLocation
 from ocrsdk.cache.stats import Counter
@@ -27,7 +27,7 @@ def package_of(backend: str) -> dict[str, str]:
     return {f"cache backend {backend}": installed().distribution("cache backend", backend)}
 
 
-def make_backend(name: str, options: Mapping[str, Any], location: CacheLocation) -> CacheBackend:
+def make_backend(name: str, options: Mapping[str, object], location: CacheLocation) -> CacheBackend:
     """The backend called ``name``, for one version. Nothing is created yet.
 
     Raises:
@@ -38,7 +38,7 @@ def make_backend(name: str, options: Mapping[str, Any], location: CacheLocation)
 
 
 def open_cache(
-    manifest: Mapping[str, Any], *, backend: str, folder: Path, budget: int, options: Mapping[str, Any], session: str
+    manifest: Mapping[str, object], *, backend: str, folder: Path, budget: int, options: Mapping[str, object], session: str
 ) -> SampleCache:
     """A cache for the version of ``manifest``. Nothing is created yet.
 

@@ -11,7 +11,7 @@ import os
 import struct
 import time
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ class Counts:
         found = sorted(((getattr(self, name), name) for name in names), reverse=True)
         return [f"{count} {name.replace('_', ' ')}" for count, name in found if count]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """All counters and the sums."""
         return asdict(self) | {
             "stale": self.stale, "misses": self.misses, "regenerated": self.regenerated, "accesses": self.accesses,
@@ -107,7 +107,7 @@ class Counter:
         self.own = Counts()
         self._pid, self._fd = -1, -1
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "session": self.session, "own": Counts(), "_pid": -1, "_fd": -1}
 
     def add(self, name: str) -> None:

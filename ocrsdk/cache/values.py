@@ -57,7 +57,7 @@ def encode_value(value: object, types: Mapping[str, type], codec: Codec = "none"
     return encode_arrays({_TREE: np.frombuffer(text, np.uint8), **arrays}, codec)
 
 
-def decode_value(data: bytes | memoryview, types: Mapping[str, type]) -> Any:
+def decode_value(data: bytes | memoryview, types: Mapping[str, type]) -> object:
     """The value, in memory of its own: it may be changed.
 
     Raises:
@@ -68,7 +68,7 @@ def decode_value(data: bytes | memoryview, types: Mapping[str, type]) -> Any:
     return _decode(json.loads(arrays.pop(_TREE).tobytes().decode("utf-8", "surrogatepass")), types, arrays)
 
 
-def _encode(value: Any, place: str, types: Mapping[str, type], arrays: dict[str, NDArray[Any]]) -> Any:
+def _encode(value: Any, place: str, types: Mapping[str, type], arrays: dict[str, NDArray[np.generic]]) -> object:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
@@ -104,7 +104,7 @@ def _encode(value: Any, place: str, types: Mapping[str, type], arrays: dict[str,
     )
 
 
-def _keep(array: NDArray[Any], place: str, arrays: dict[str, NDArray[Any]]) -> str:
+def _keep(array: NDArray[np.generic], place: str, arrays: dict[str, NDArray[np.generic]]) -> str:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{place}: an array of {array.dtype} cannot be kept; booleans, integers and floats can")
     name = str(len(arrays))
@@ -112,7 +112,7 @@ def _keep(array: NDArray[Any], place: str, arrays: dict[str, NDArray[Any]]) -> s
     return name
 
 
-def _encode_tensor(value: Any, place: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def _encode_tensor(value: Any, place: str, arrays: dict[str, NDArray[np.generic]]) -> dict[str, object]:
     import torch
 
     if value.device.type != "cpu" or value.layout is not torch.strided or value.requires_grad or value.is_complex():
@@ -133,7 +133,7 @@ def _known(cls: type, place: str, types: Mapping[str, type]) -> str:
     return cls.__qualname__
 
 
-def _decode(node: Any, types: Mapping[str, type], arrays: Mapping[str, NDArray[Any]]) -> Any:
+def _decode(node: object, types: Mapping[str, type], arrays: Mapping[str, NDArray[np.generic]]) -> object:
     if not isinstance(node, dict):
         return node
     if "array" in node:
@@ -162,7 +162,7 @@ def _is_named_tuple(cls: type) -> bool:
     return issubclass(cls, tuple) and hasattr(cls, "_fields")
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     import sys
 
     torch = sys.modules.get("torch")

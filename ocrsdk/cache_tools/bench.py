@@ -23,6 +23,7 @@ from ocrsdk.runs.build import eval_transform, train_transform
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ocrsdk.cache.keys import EntryKey
@@ -55,7 +56,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
     targets = settings.targets
     spent: dict[str, list[float]] = {}
 
-    def timed(name: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    def timed(name: str, call: Callable[..., object], *arguments: object) -> Any:
         start = time.perf_counter()
         result = call(*arguments)
         spent.setdefault(name, []).append((time.perf_counter() - start) * 1e6)
@@ -119,7 +120,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
     )
 
 
-def _read(bench: SampleCache, key: EntryKey) -> dict[str, NDArray[Any]]:
+def _read(bench: SampleCache, key: EntryKey) -> dict[str, NDArray[np.generic]]:
     value = bench.get(key).value
     if value is None:
         raise CacheError("a page that was just written cannot be read back; see: ocrsdk cache health")

@@ -39,7 +39,7 @@ class CacheHealth:
         """0 healthy, 1 degraded or absent, 2 broken."""
         return {"healthy": 0, "degraded": 1, "absent": 1, "broken": 2}[self.state]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """A JSON-ready form."""
         rate = self.counts.hit_rate
         return {
@@ -86,7 +86,7 @@ class CacheStatus:
     version: str
     versions: list[VersionStatus]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """A JSON-ready form."""
         return {
             "folder": str(self.folder),
@@ -159,6 +159,6 @@ class CacheBench:
     """Of target maps."""
     verdict: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """A JSON-ready form."""
         return asdict(self)

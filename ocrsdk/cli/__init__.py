@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import traceback
-from typing import Annotated, Any, ClassVar, TextIO, cast
+from typing import Annotated, ClassVar, TextIO, cast
 
 import typer
 
@@ -76,7 +76,7 @@ class _Stderr:
         with contextlib.suppress(OSError):
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 

@@ -41,7 +41,7 @@ LogFormatOption = Annotated[
 
 
 def load_settings(
-    config: Path | None, sets: Sequence[str] | None, options: Mapping[str, Any] | None = None
+    config: Path | None, sets: Sequence[str] | None, options: Mapping[str, object] | None = None
 ) -> tuple[Settings, Layers]:
     """Settings from all sources.
 
@@ -62,7 +62,7 @@ def load_settings(
     return Settings.load_with_sources(config, overrides)
 
 
-def checkpoint_settings(sets: Sequence[str] | None, options: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+def checkpoint_settings(sets: Sequence[str] | None, options: Mapping[str, object] | None = None) -> dict[str, dict[str, object]]:
     """Values that replace those of a checkpoint, by section, as ``Pipeline.from_checkpoint`` takes them.
 
     Args:
@@ -128,7 +128,7 @@ def note(text: str) -> None:
         typer.echo(text, err=True)
 
 
-def print_json(document: Any) -> None:
+def print_json(document: object) -> None:
     """One JSON document on stdout."""
     typer.echo(json_text(document, indent=2))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,7 +25,7 @@ def show(config: ConfigOption = None, sets: SetOption = None, json: JsonOption =
         say(table([(name, str(value), source) for name, value, source in rows], ("setting", "value", "source")))
 
 
-def _rows(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _rows(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """(dotted name, value) of every setting, options of plug-ins one by one where some are given."""
     for key, value in table.items():
         if isinstance(value, dict) and value:

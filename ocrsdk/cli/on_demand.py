@@ -32,7 +32,7 @@ class OnDemand(Mapping[str, Any]):
     def __init__(self, homes: Mapping[str, Home]) -> None:
         self.homes = homes
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> object:
         home = self.homes[name]
         found = getattr(importlib.import_module(home.module), home.name)
         if isinstance(found, typer.Typer):
@@ -63,11 +63,11 @@ class OnDemandGroup(TyperGroup):
         """The command, or None if there is none of that name; whatever its import raises is raised."""
         return self.commands[cmd_name] if cmd_name in self.homes else None
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         """In the order of ``homes``."""
         return list(self.homes)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: object, formatter: Any) -> None:
         """List them without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, home.summary) for name, home in self.homes.items()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -192,7 +192,7 @@ def certificates(config: ConfigOption = None, sets: SetOption = None, json: Json
     say(table(rows, ("strategy", "model", "device", "data", "difference", "speed-up", "date")))
 
 
-def _subject(subject: dict[str, Any]) -> str:
+def _subject(subject: dict[str, object]) -> str:
     """What was trained, in a few words."""
     model = subject.get("model")
     return f"{model['name']} on {model['backbone']}" if isinstance(model, dict) and "backbone" in model else json_text(subject)[:60]

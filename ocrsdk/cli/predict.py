@@ -72,7 +72,7 @@ def predict(
     _write(json, pages)
 
 
-def _write(path: Path | None, pages: list[dict[str, Any]]) -> None:
+def _write(path: Path | None, pages: list[dict[str, object]]) -> None:
     if path is None:
         return
     text = json_text(pages, indent=1)

@@ -87,12 +87,12 @@ class DetectionDataModule(LightningDataModule):
         self.sampler = EpochSampler(len(train), seed)  # type: ignore[arg-type]
         self._train_log, self._val_log = (WorkLog(workers) if workers else None for _ in range(2))
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> DataLoader[object]:
         """Batches of crops; the last one of an epoch may be smaller."""
         views = ReproducibleViews(self.train)
         return self._loader(views, self._train_log, self.batch_size, sampler=self.sampler, persistent_workers=self.workers > 0)
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> DataLoader[object]:
         """One page a batch: pages differ in size."""
         return self._loader(self.val, self._val_log, 1)
 
@@ -108,7 +108,7 @@ class DetectionDataModule(LightningDataModule):
         """Training loader processes that have ended: they should run as long as the run."""
         return self._train_log.dead() if self._train_log is not None else []
 
-    def _loader(self, dataset: Dataset[Sample], log: WorkLog | None, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
+    def _loader(self, dataset: Dataset[Sample], log: WorkLog | None, batch_size: int, **kwargs: Any) -> DataLoader[object]:
         return DataLoader(
             _Noted(dataset, log) if log is not None else dataset,
             batch_size=batch_size,
@@ -123,7 +123,7 @@ class DetectionDataModule(LightningDataModule):
         """Called by Lightning."""
         return batch.to(device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """The position in the epoch, for a checkpoint written during or between epochs."""
         trainer = self.trainer
         if trainer is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ class EvalDataset(Dataset[Sample]):
             maps = TargetMaps(**self.source.maps(annotation, preparation, of_maps, made, lambda: draw_maps(arrays, spec)))
         return Sample(arrays["image"], _polygons(arrays), arrays["ignore"], arrays["matrix"], annotation, (height, width), maps)
 
-    def make(self, annotation: Annotation, page: Page) -> dict[str, NDArray[Any]]:
+    def make(self, annotation: Annotation, page: Page) -> dict[str, NDArray[np.generic]]:
         """The arrays of a whole sample: image, matrix, size, ignore, and polygons as points and lengths."""
         image, matrix = self.transform.finish(page.image)
         matrix = matrix @ page.matrix
@@ -157,14 +157,14 @@ class EvalDataset(Dataset[Sample]):
         }
 
 
-def draw_maps(arrays: Mapping[str, NDArray[Any]], targets: TargetSettings) -> dict[str, NDArray[Any]]:
+def draw_maps(arrays: Mapping[str, NDArray[np.generic]], targets: TargetSettings) -> dict[str, NDArray[np.generic]]:
     """The target maps of a whole sample, by their names in ``TargetMaps``; ``arrays`` are those of ``EvalDataset.make``."""
     height, width = arrays["image"].shape[:2]
     maps = draw_targets(_polygons(arrays), arrays["ignore"], height, width, targets)
     return {field.name: getattr(maps, field.name) for field in fields(maps)}
 
 
-def _polygons(arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+def _polygons(arrays: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
     lengths = arrays["lengths"]
     return np.split(arrays["points"], np.cumsum(lengths)[:-1]) if len(lengths) else []
 
@@ -193,7 +193,7 @@ def make_sample(
     return Sample(image, outlines, flags, np.eye(3), Annotation(Path(name), tuple(instances)), (height, width), maps)
 
 
-def annotations_of(dataset: Dataset[Any]) -> list[Annotation] | None:
+def annotations_of(dataset: Dataset[object]) -> list[Annotation] | None:
     """The pages of a dataset of ours, of a ``Subset`` or of a ``ConcatDataset`` of such; None if it does not tell."""
     if isinstance(dataset, Subset):
         inner = annotations_of(dataset.dataset)

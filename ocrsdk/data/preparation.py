@@ -45,7 +45,9 @@ class Preparation:
         return min(1.0, self.evaluation_scale(height, width) * self.headroom)
 
 
-def sample_manifest(cache: CacheSettings, data: DataSettings, augment: AugmentSettings, targets: TargetSettings) -> dict[str, Any]:
+def sample_manifest(
+    cache: CacheSettings, data: DataSettings, augment: AugmentSettings, targets: TargetSettings
+) -> dict[str, object]:
     """Everything that changes the bytes of cached entries, whatever sample they are of.
 
     Args:

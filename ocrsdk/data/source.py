@@ -44,7 +44,7 @@ class Page:
     original_size: tuple[int, int]
     """(height, width) of the upright original in pixels."""
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
         """What is kept of it."""
         return {"image": self.image, "matrix": self.matrix, "size": np.array(self.original_size, np.int64)}
 
@@ -99,7 +99,7 @@ class SampleSource:
         """
         return read_image(annotation.image)
 
-    def identity_of(self, annotation: Annotation) -> dict[str, Any]:
+    def identity_of(self, annotation: Annotation) -> dict[str, object]:
         """What tells one state of the image from another, JSON-ready.
 
         Raises:
@@ -136,8 +136,8 @@ class SampleSource:
         self,
         annotation: Annotation,
         preparation: Preparation,
-        recipe: dict[str, Any],
-        make: Callable[[Page], dict[str, NDArray[Any]]],
+        recipe: dict[str, object],
+        make: Callable[[Page], dict[str, NDArray[np.generic]]],
     ) -> Made:
         """The arrays of a whole, deterministic sample.
 
@@ -160,10 +160,10 @@ class SampleSource:
         self,
         annotation: Annotation,
         preparation: Preparation,
-        recipe: dict[str, Any],
+        recipe: dict[str, object],
         sample: Made,
-        draw: Callable[[], dict[str, NDArray[Any]]],
-    ) -> dict[str, NDArray[Any]]:
+        draw: Callable[[], dict[str, NDArray[np.generic]]],
+    ) -> dict[str, NDArray[np.generic]]:
         """The target maps of a whole, deterministic sample.
 
         Args:
@@ -179,8 +179,8 @@ class SampleSource:
         return self._kept(lambda: self.maps_key(annotation, preparation, recipe, source), self.maps_codec, draw)[0]
 
     def _kept(
-        self, key_now: Callable[[], EntryKey], codec: Codec, make: Callable[[], dict[str, NDArray[Any]]]
-    ) -> tuple[dict[str, NDArray[Any]], EntryKey | None]:
+        self, key_now: Callable[[], EntryKey], codec: Codec, make: Callable[[], dict[str, NDArray[np.generic]]]
+    ) -> tuple[dict[str, NDArray[np.generic]], EntryKey | None]:
         """The arrays, and the key under which they are right: None if the file was changed while it was read."""
         if self.cache is None or not self.cache.enabled:
             return make(), None
@@ -197,17 +197,21 @@ class SampleSource:
         """The key of ``page``."""
         return self._key("image", annotation, None, {"preparation": asdict(preparation)})
 
-    def sample_key(self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any]) -> EntryKey:
+    def sample_key(self, annotation: Annotation, preparation: Preparation, recipe: dict[str, object]) -> EntryKey:
         """The key of ``arrays``."""
         return self._key("sample", annotation, None, {"preparation": asdict(preparation), "recipe": recipe})
 
     def maps_key(
-        self, annotation: Annotation, preparation: Preparation, recipe: dict[str, Any], source: Mapping[str, Any] | None = None
+        self,
+        annotation: Annotation,
+        preparation: Preparation,
+        recipe: dict[str, object],
+        source: Mapping[str, object] | None = None,
     ) -> EntryKey:
         """The key of ``maps``; ``source`` is that of the sample, by default what the image file is now."""
         return self._key("maps", annotation, source, {"preparation": asdict(preparation), "recipe": recipe})
 
-    def _key(self, kind: str, annotation: Annotation, source: Mapping[str, Any] | None, parts: dict[str, Any]) -> EntryKey:
+    def _key(self, kind: str, annotation: Annotation, source: Mapping[str, object] | None, parts: dict[str, object]) -> EntryKey:
         path = _absolute(annotation.image)
         parts = {"kind": kind, "source": source or self.identity_of(annotation), "annotation": annotation.digest, **parts}
         made_by = fingerprint({name: parts[name] for name in parts.keys() & {"preparation", "recipe"}})

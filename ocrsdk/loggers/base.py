@@ -45,12 +45,12 @@ class RunInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", without_secrets(self.settings))
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, object]:
         """``data.crop`` -> value, of settings and, under ``environment.``, the environment."""
         return flatten({**self.settings, "environment": self.environment})
 
 
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Nested tables as dotted names."""
     found: dict[str, Any] = {}
     for key, value in table.items():
@@ -62,7 +62,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 class KeepsState(Protocol):
     """A logger that has something to remember in checkpoints."""
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """JSON-ready; comes back as ``RunInfo.state``. Everything logged so far must be durable when it returns."""
 
 
@@ -78,7 +78,7 @@ class KnowsRows(Protocol):
 class LogsImages(Protocol):
     """A logger that takes pictures, under the signature of Lightning's own."""
 
-    def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: Any) -> None:
+    def log_image(self, key: str, images: Sequence[NDArray[np.uint8]], step: int | None = None, **kwargs: object) -> None:
         """(H, W, 3) RGB pictures with ``caption``, a list of strings."""
 
 

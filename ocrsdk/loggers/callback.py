@@ -26,13 +26,13 @@ class LogState(Callback):
     def __init__(self, logger: RunLogger) -> None:
         self.logger = logger
 
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, object]) -> None:
         """Called by the trainer."""
         skipped = sum(getattr(callback, "skipped_steps", 0) for callback in trainer.callbacks)
         checkpoint[_KEY] = {"loggers": self.logger.state(), "run_id": self.logger.run_id, "step": trainer.global_step + skipped}
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, object]:
     """What ``LogState`` kept in a checkpoint.
 
     Raises:

@@ -118,7 +118,7 @@ class JsonlLogger(RowLogger):
         self._pending.clear()
         return True
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """The number of rows that are durable when this returns."""
         self._write()
         with contextlib.suppress(OSError):  # rows of a disk that fails now are told of at the end

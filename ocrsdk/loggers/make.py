@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ocrsdk.loggers.run_logger import RunLogger
 
 
-def make_factories(names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> list[LoggerFactory]:
+def make_factories(names: Sequence[str], options: Mapping[str, Mapping[str, object]]) -> list[LoggerFactory]:
     """The loggers called ``names``, with their options checked; the record of truth comes first.
 
     Raises:
@@ -34,7 +34,7 @@ def make_factories(names: Sequence[str], options: Mapping[str, Mapping[str, Any]
     return [make_factory(name, options.get(name, {})) for name in wanted]
 
 
-def make_factory(name: str, options: Mapping[str, Any]) -> LoggerFactory:
+def make_factory(name: str, options: Mapping[str, object]) -> LoggerFactory:
     """The factory of the logger called ``name``.
 
     Raises:
@@ -47,11 +47,11 @@ def make_factory(name: str, options: Mapping[str, Any]) -> LoggerFactory:
 def build_run_logger(
     factories: Sequence[LoggerFactory],
     run: RunInfo,
-    states: Mapping[str, Any],
+    states: Mapping[str, object],
     *,
     columns: Callable[[], dict[str, float]] | None = None,
     patience: float = 10.0,
-    more: Mapping[str, Any] | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> RunLogger | None:
     """The one writer of a run, over all its loggers; None if nothing is logged.
 
@@ -95,9 +95,9 @@ def open_run_logger(
     folder: Path | str,
     loggers: Sequence[str] = (RECORD,),
     *,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Mapping[str, Mapping[str, object]] | None = None,
     name: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     resume_from: Path | str | None = None,
     patience: float = 10.0,
 ) -> RunLogger:

@@ -60,7 +60,7 @@ class RunLogger(Logger):
         columns: Callable[[], dict[str, float]] = dict,
         patience: float = 10.0,
         run_id: str = "",
-        reopen: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        reopen: Callable[[dict[str, object]], Mapping[str, object]] | None = None,
     ) -> None:
         super().__init__()
         self._name, self.run_id = name, run_id
@@ -100,13 +100,13 @@ class RunLogger(Logger):
         found = {name: thread.missed for name, thread in self._threads.items() if name in self.problems}
         return {self._record: self._record_missed, **found} if self._record in self.problems else found
 
-    def active(self) -> dict[str, Any]:
+    def active(self) -> dict[str, object]:
         """The loggers that have not failed."""
         self._look()
         return {name: logger for name, logger in self.loggers.items() if name not in self.problems}
 
     @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: object, *args: object, **kwargs: object) -> None:
         """Does nothing: settings come with ``RunInfo``, when a logger is built."""
 
     @rank_zero_only
@@ -131,7 +131,7 @@ class RunLogger(Logger):
             thread.put(_deliver(self.loggers[name], dict(row), step, repeated), rows=1)
         self.seconds += time.perf_counter() - start
 
-    def send_missing(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def send_missing(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Give the loggers that know their rows those that a killed process could not deliver any more.
 
         Args:
@@ -278,7 +278,7 @@ class RunLogger(Logger):
         if self._pid != os.getpid():
             raise LoggerError("rows are logged by the process of the run alone; return values from loader workers instead")
 
-    def _to_record(self, call: Callable[..., Any], *arguments: Any) -> Any:
+    def _to_record(self, call: Callable[..., object], *arguments: object) -> object:
         if self._record in self.problems:
             self._record_missed += len(arguments) > 0
             return None
@@ -335,7 +335,7 @@ def _deliver_images(
     return call
 
 
-def _send_all(logger: Any, rows: list[Mapping[str, Any]]) -> Callable[[], None]:
+def _send_all(logger: Any, rows: list[Mapping[str, object]]) -> Callable[[], None]:
     def call() -> None:
         for metrics, step in missing_rows(logger, rows):
             logger.log_metrics(metrics, step)
@@ -347,15 +347,15 @@ def _finish(logger: Any, status: str) -> Callable[[], None]:
     return lambda: logger.finalize(status)
 
 
-def missing_rows(logger: Any, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[dict[str, Any], int | None]]:
+def missing_rows(logger: object, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[dict[str, object], int | None]]:
     """(metrics, step) of each row of the record of truth that ``logger`` does not have; all, if it cannot tell."""
     for row in rows:
         if not (isinstance(logger, KnowsRows) and logger.has_row(row["row"])):
             yield {key: value for key, value in row.items() if key not in ("step", "time")}, row["step"]
 
 
-def _is_same(before: Mapping[str, Any], metrics: Mapping[str, float], step: int | None) -> bool:
-    def made(row: Mapping[str, Any]) -> dict[str, Any]:
+def _is_same(before: Mapping[str, object], metrics: Mapping[str, float], step: int | None) -> bool:
+    def made(row: Mapping[str, object]) -> dict[str, object]:
         return {key: value for key, value in row.items() if not (key in _ADDED or key.startswith(_MEASURED))}
 
     return before["step"] == step and made(before) == {key: jsonable(value) for key, value in made(metrics).items()}

@@ -44,12 +44,12 @@ class LoggerThread:
         self._thread: threading.Thread | None = None
         _threads.add(self)
 
-    def put(self, call: Callable[[], Any], rows: int = 0) -> None:
+    def put(self, call: Callable[[], object], rows: int = 0) -> None:
         """Hand over a call; ``rows`` of them are rows."""
         self.given += rows
         self._put(call, rows, None)
 
-    def _put(self, call: Callable[[], Any], rows: int, answer: _Answer | None) -> None:
+    def _put(self, call: Callable[[], object], rows: int, answer: _Answer | None) -> None:
         if self._off or self.failure is not None:
             return
         self._calls.put((call, rows, answer))
@@ -58,7 +58,7 @@ class LoggerThread:
             self._thread = threading.Thread(target=context.run, args=(self._work,), name=f"ocrsdk logger {self.name}", daemon=True)
             self._thread.start()
 
-    def ask(self, call: Callable[[], Any], seconds: float, patience: float | None = None) -> tuple[bool, Any]:
+    def ask(self, call: Callable[[], object], seconds: float, patience: float | None = None) -> tuple[bool, object]:
         """Hand over a call and wait for it, after everything that was handed over before.
 
         Args:

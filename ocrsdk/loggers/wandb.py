@@ -68,7 +68,7 @@ class WandbLogger(RowLogger):
         run.define_metric("*", step_metric="trainer/step", step_sync=True)
 
     @property
-    def experiment(self) -> Any:
+    def experiment(self) -> object:
         """The W&B run, for whatever this class does not do. Rows logged past it spoil the step."""
         return self.run
 
@@ -80,7 +80,7 @@ class WandbLogger(RowLogger):
         """Whether an earlier process of this run left the pictures on disk."""
         return (key, step) in self._present.images
 
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, object], step: int | None = None) -> None:
         """One row, at its place on the axis ``trainer/step``, whatever has been logged before."""
         row = dict(metrics)
         if step is not None:

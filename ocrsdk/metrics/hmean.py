@@ -9,7 +9,7 @@ take part in no count, but they are counted apart so that nobody has to guess.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -69,7 +69,7 @@ class Score:
     invalid_det: int = 0
     per_image: tuple[ImageScore, ...] = field(default=(), repr=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready, without the per-image part."""
         record = asdict(self)
         del record["per_image"]

@@ -21,12 +21,12 @@ _PREFIX = "model."
 
 def make_metadata(
     model: DBNet,
-    prepare: dict[str, Any],
-    postprocess: dict[str, Any],
-    settings: dict[str, Any],
+    prepare: dict[str, object],
+    postprocess: dict[str, object],
+    settings: dict[str, object],
     precision: str,
-    **more: Any,
-) -> dict[str, Any]:
+    **more: object,
+) -> dict[str, object]:
     """What stands in a checkpoint under ``ocrsdk``: all that inference needs besides weights, and how they came to be.
 
     Args:

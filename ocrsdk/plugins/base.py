@@ -31,7 +31,7 @@ class Plugin:
         self.options: Any = options if options is not None or self.Options is None else self.Options()
 
     @classmethod
-    def check_options(cls, given: Mapping[str, Any], where: str) -> BaseModel | None:
+    def check_options(cls, given: Mapping[str, object], where: str) -> BaseModel | None:
         """The validated ``Options`` of ``given``; None for a class without options.
 
         Args:

@@ -51,7 +51,7 @@ class PluginInfo:
     options: dict[str, Any] | None
     """JSON schema; None without options."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
         return asdict(self)
 
@@ -86,7 +86,7 @@ def info(name: str) -> list[PluginInfo]:
     return found
 
 
-def _info(record: PluginRecord, name: str, kind: str, summary: str, options: dict[str, Any] | None) -> PluginInfo:
+def _info(record: PluginRecord, name: str, kind: str, summary: str, options: dict[str, object] | None) -> PluginInfo:
     package = f"{record.distribution} {record.version}"
     remedy = remedy_of(record) if record.state == "failed" else ""
     return PluginInfo(
@@ -94,7 +94,7 @@ def _info(record: PluginRecord, name: str, kind: str, summary: str, options: dic
     )
 
 
-def option_schema(cls: type[Plugin]) -> dict[str, Any] | None:
+def option_schema(cls: type[Plugin]) -> dict[str, object] | None:
     """The JSON schema of a plug-in's options."""
     return cls.Options.model_json_schema() if cls.Options is not None else None
 

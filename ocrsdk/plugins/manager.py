@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, cast
 
 import pluggy
 
@@ -174,7 +174,7 @@ class Plugins:
             f"no {kind} named {name!r}. Installed: {installed}.{nearest(name, found)}{broken} See: ocrsdk plugins list"
         )
 
-    def make(self, kind: Kind, name: str, options: Mapping[str, Any], where: str, *arguments: Any) -> Plugin:
+    def make(self, kind: Kind, name: str, options: Mapping[str, object], where: str, *arguments: object) -> Plugin:
         """An instance of the plug-in called ``name``.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocrsdk.plugins.doctor import everything, option_schema
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ocrsdk.plugins.manager import Kind
 
 
-def settings_schema() -> dict[str, Any]:
+def settings_schema() -> dict[str, object]:
     """The JSON schema of the settings, with the options of every installed plug-in."""
     from ocrsdk.settings.schema import Settings
 
@@ -32,5 +32,5 @@ def settings_schema() -> dict[str, Any]:
     return schema
 
 
-def _closed(cls: type[Plugin]) -> dict[str, Any]:
+def _closed(cls: type[Plugin]) -> dict[str, object]:
     return option_schema(cls) or {"type": "object", "additionalProperties": False, "description": f"{cls.name} has no options"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocrsdk.precision.base import PrecisionStrategy
 from ocrsdk.precision.fp32 import FP32
@@ -25,7 +25,7 @@ class Auto(PrecisionStrategy):
     def check(self, device: str) -> None:
         """Every device can: fp32 is always among the choices."""
 
-    def trainer_kwargs(self, device: str) -> dict[str, Any]:
+    def trainer_kwargs(self, device: str) -> dict[str, object]:
         """Those of fp32, for whoever does not ask ``choose``."""
         return FP32().trainer_kwargs(device)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocrsdk.precision.base import EmulatedError, PrecisionStrategy
 from ocrsdk.settings import options
@@ -42,7 +42,7 @@ class BF16(PrecisionStrategy):
                 "--set precision.options.force=true)"
             )
 
-    def trainer_kwargs(self, device: str) -> dict[str, Any]:
+    def trainer_kwargs(self, device: str) -> dict[str, object]:
         """A plug-in without a scaler."""
         from pytorch_lightning.plugins.precision import MixedPrecision
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -48,7 +48,7 @@ class FP16Safe(PrecisionStrategy):
                 "fp16 on a CPU is real fp16 and several times slower than fp32; it is meant for tests. Faster where supported: bf16"
             )
 
-    def trainer_kwargs(self, device: str) -> dict[str, Any]:
+    def trainer_kwargs(self, device: str) -> dict[str, object]:
         """A plug-in, never the string ``16-mixed``."""
         from ocrsdk.precision.scaled import ScaledHalf
 

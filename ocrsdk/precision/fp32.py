@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ocrsdk.precision.base import PrecisionStrategy
 from ocrsdk.settings import options
 
@@ -31,6 +29,6 @@ class FP32(PrecisionStrategy):
     def check(self, device: str) -> None:
         """Every device can."""
 
-    def trainer_kwargs(self, device: str) -> dict[str, Any]:
+    def trainer_kwargs(self, device: str) -> dict[str, object]:
         """``precision="32-true"``."""
         return {"precision": "32-true"}

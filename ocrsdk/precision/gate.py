@@ -71,7 +71,7 @@ class ParityReport:
     """Activations and gradients of the trained baseline under the candidate, closest to overflow first."""
     certificate: Path | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready: an infinite bound is null."""
         document = {key: value for key, value in asdict(self).items() if key not in ("folder", "certificate")}
         bounds = {key: document[key] if abs(document[key]) != float("inf") else None for key in ("low", "high")}
@@ -84,17 +84,17 @@ def check_parity(
     train: Callable[[str, int], float],
     candidate: str,
     *,
-    subject: Mapping[str, Any],
+    subject: Mapping[str, object],
     baseline: str = "fp32",
     seeds: int = 3,
     first_seed: int = 0,
     margin: float = 1.0,
     least_score: float = 0.0,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     device: str = "auto",
     out: Path | str,
     certificates: Path | str | None = None,
-    on_run: Callable[[ArmRun, int, int], Any] | None = None,
+    on_run: Callable[[ArmRun, int, int], object] | None = None,
 ) -> ParityReport:
     """Compare two strategies by any function that trains: two one-sided paired t-tests at 5 % (Schuirmann 1987).
 
@@ -182,7 +182,7 @@ def report_folder(folder: Path) -> Path:
 
 def judge(
     runs: Sequence[ArmRun], candidate: str, baseline: str, margin: float, bound: Binding, folder: Path, *,
-    least_score: float = 0.0, epochs: int | None = None, ranges: Iterable[dict[str, Any]] = (),
+    least_score: float = 0.0, epochs: int | None = None, ranges: Iterable[dict[str, object]] = (),
 ) -> ParityReport:  # fmt: skip
     """A report over the runs."""
     found = verdict(runs, margin, least_score)

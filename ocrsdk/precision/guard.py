@@ -60,7 +60,7 @@ class PrecisionGuard(Callback):
     def explain(self, trainer: Trainer, module: LightningModule) -> str:
         """Where the batches of the update under way first give NaN or infinity."""
 
-        def step(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        def step(batch: object) -> tuple[Tensor, dict[str, Tensor]]:
             output = module.training_step(batch, self._first_batch)
             loss = output["loss"] if isinstance(output, dict) else output
             if not isinstance(loss, torch.Tensor):
@@ -72,7 +72,7 @@ class PrecisionGuard(Callback):
 
     # ----------------------------------------------------------------------------- hooks
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Remember what a skipped update would spoil."""
         if not self.window:
             self._first_batch = batch_idx
@@ -106,7 +106,7 @@ class PrecisionGuard(Callback):
         if not torch.isfinite(norm):
             raise NonFiniteError(f"a gradient is {float(norm)} at step {trainer.global_step} for {self.names()}")
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: object, batch_idx: int) -> None:
         """After an update, or after one was skipped."""
         if not ends_update(trainer, batch_idx):
             return
@@ -163,7 +163,7 @@ class PrecisionGuard(Callback):
         """What each batch's loss was multiplied with."""
         return float(getattr(trainer.precision_plugin, "used_scale", 1.0)) / trainer.accumulate_grad_batches
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Skipped updates, in all and in a row."""
         return {"skipped": self.skipped_steps, "in_row": self._in_row, "attempts": self._attempts}
 
@@ -203,7 +203,7 @@ class PrecisionMonitor(Callback):
                 blocks.setdefault(self.block_of(name), []).append(parameter.grad)
         self._norms = {f"grad_norm/{block}": torch.nn.utils.get_total_norm(grads) for block, grads in blocks.items()}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: object, batch_idx: int) -> None:
         """Log what the update was like."""
         if not ends_update(trainer, batch_idx):
             return

@@ -19,7 +19,7 @@ _LIGHTNINGS_NAMES = {
 }
 
 
-def make_strategy(name: str, options: Mapping[str, Any], device: str | None = None) -> PrecisionStrategy:
+def make_strategy(name: str, options: Mapping[str, object], device: str | None = None) -> PrecisionStrategy:
     """The strategy called ``name``.
 
     Args:

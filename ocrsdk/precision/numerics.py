@@ -44,7 +44,7 @@ class ModuleRange:
             return math.inf
         return math.log2(FP16_MAX / largest) if largest < math.inf else -1.0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready: infinity is a string."""
         values = {**asdict(self), "headroom": round(self.headroom, 2)}
         return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
@@ -60,7 +60,7 @@ class _Watched(NamedTuple):
     """Whether modules compute in a smaller format than fp32."""
 
 
-def module_ranges(model: nn.Module, step: Step, batches: Iterable[Any], context: Context) -> list[ModuleRange]:
+def module_ranges(model: nn.Module, step: Step, batches: Iterable[object], context: Context) -> list[ModuleRange]:
     """Run forward and backward and watch every module that has no parts.
 
     Args:
@@ -76,7 +76,7 @@ def module_ranges(model: nn.Module, step: Step, batches: Iterable[Any], context:
     return [*watched.modules, watched.loss]
 
 
-def _watched(model: nn.Module, step: Step, batches: Iterable[Any], context: Context, scale: float) -> _Watched:
+def _watched(model: nn.Module, step: Step, batches: Iterable[object], context: Context, scale: float) -> _Watched:
     found: dict[str, ModuleRange] = {}
     whole, broken, autocast = ModuleRange("loss", "loss", gradient=1.0), dict[str, None](), False
     leaves = {name: module for name, module in model.named_modules() if not any(module.children())}
@@ -105,7 +105,7 @@ def _watched(model: nn.Module, step: Step, batches: Iterable[Any], context: Cont
 
 
 def _watch(found: dict[str, ModuleRange], name: str) -> Callable[..., None]:
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
+    def hook(module: nn.Module, args: Any, output: object) -> None:
         if not isinstance(output, Tensor):
             return
         seen = found.setdefault(name, ModuleRange(name, type(module).__name__))
@@ -126,7 +126,7 @@ def _largest(values: Tensor) -> float:
     return largest if math.isfinite(largest) else math.inf
 
 
-def explain_nonfinite(model: nn.Module, step: Step, batches: Iterable[Any], context: Context, scale: float = 1.0) -> str:
+def explain_nonfinite(model: nn.Module, step: Step, batches: Iterable[object], context: Context, scale: float = 1.0) -> str:
     """Where NaN or infinity first appears: the forward pass, the loss, or the backward pass.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class _Pin:
         module.register_forward_pre_hook(self._enter, with_kwargs=True)
         module.register_forward_hook(self._exit, always_call=True)
 
-    def _enter(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _enter(self, _module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, dict[str, object]]:
         left = ExitStack()
         for device in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(device):
@@ -60,12 +60,12 @@ class _Pin:
         self._left.append(left)
         return tuple(_float(value) for value in args), {key: _float(value) for key, value in kwargs.items()}
 
-    def _exit(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+    def _exit(self, _module: nn.Module, _args: object, _output: object) -> None:
         if self._left:
             self._left.pop().close()
 
 
-def _float(value: Any) -> Any:
+def _float(value: object) -> object:
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.float()
     if isinstance(value, list | tuple):

@@ -41,8 +41,8 @@ class ScaledHalf(MixedPrecision):
         return self.scaler.get_scale()
 
     def optimizer_step(  # type: ignore[override]
-        self, optimizer: Any, model: LightningModule, closure: Callable[[], Any], **kwargs: Any
-    ) -> Any:
+        self, optimizer: Any, model: LightningModule, closure: Callable[[], object], **kwargs: object
+    ) -> object:
         """Backward, unscale, clip (in ``_after_closure``), update if everything is finite, adapt the scale."""
         assert self.scaler is not None
         before = self.used_scale = self.scale

@@ -49,7 +49,7 @@ class TrainerPrecision:
         strategy: str = "fp32",
         *,
         device: str = "auto",
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
         framework: Framework = "pytorch_lightning",
     ) -> None:
         self.device = device_kind(device)
@@ -88,20 +88,20 @@ class Tf32(Callback):
         self.allowed = allowed
         self._inside = contextlib.ExitStack()
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: object, pl_module: object, stage: str) -> None:
         """Set it."""
         self._inside.enter_context(tf32_allowed(self.allowed))
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def teardown(self, trainer: object, pl_module: object, stage: str) -> None:
         """Put back what was there."""
         self._inside.close()
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: object, pl_module: object, exception: BaseException) -> None:
         """Put back what was there."""
         self._inside.close()
 
 
-def _adopted(plugin: Any) -> Any:
+def _adopted(plugin: object) -> object:
     """The plug-in, of a class that is also one of ``lightning.pytorch``: the two frameworks do not know each other's classes.
 
     Raises:

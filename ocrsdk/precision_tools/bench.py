@@ -74,13 +74,13 @@ class Measured:
         """How many times as fast: the median over the steps that were made one after the other."""
         return statistics.median(theirs / own for theirs, own in zip(other.step_seconds, self.step_seconds, strict=True))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """A JSON-ready form."""
         return {**asdict(self), "images_per_second": self.images_per_second, "gemm_share": self.gemm_share}
 
 
 def cells(
-    strategies: Mapping[str, dict[str, Any]], backbones: Sequence[str], sizes: Sequence[int], batch: int, device: str,
+    strategies: Mapping[str, dict[str, object]], backbones: Sequence[str], sizes: Sequence[int], batch: int, device: str,
     threads: int | None = None,
 ) -> list[list[Cell]]:  # fmt: skip
     """Every combination; the cells of one list are measured by turns.
@@ -162,7 +162,7 @@ class MeasuringProcess:
         raise OcrsdkError(said[-1].removeprefix("error: "))
 
 
-def serve(cell: Cell) -> Iterator[Any]:
+def serve(cell: Cell) -> Iterator[object]:
     """What a cell's process says: the loss of its first step, the seconds of one for each ``step`` that it reads, then the rest.
 
     The update is plain SGD for all: number formats are compared, not what a strategy's own plug-in does in its update.
@@ -175,7 +175,7 @@ def serve(cell: Cell) -> Iterator[Any]:
         yield from _answers(cell, strategy)
 
 
-def _answers(cell: Cell, strategy: PrecisionStrategy) -> Iterator[Any]:
+def _answers(cell: Cell, strategy: PrecisionStrategy) -> Iterator[object]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocrsdk.errors import NonFiniteError, TrainingError
 from ocrsdk.loggers.rows import FILE_NAME, read_rows
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def paired_runs(
-    settings: Settings, arms: Mapping[Arm, tuple[str, dict[str, Any]]], seeds: int, folder: Path, secrets: Mapping[str, Any]
+    settings: Settings, arms: Mapping[Arm, tuple[str, dict[str, object]]], seeds: int, folder: Path, secrets: Mapping[str, object]
 ) -> Iterator[ArmRun]:
     """Train both arms with each seed.
 

@@ -69,7 +69,7 @@ class PrecisionControl:
         epochs: int = 3,
         margin: float = 1.0,
         out: Path | None = None,
-        on_run: Callable[[ArmRun, int, int], Any] | None = None,
+        on_run: Callable[[ArmRun, int, int], object] | None = None,
     ) -> ParityReport:
         """Train with both strategies, the same seeds and the same order of data, and compare.
 

@@ -164,10 +164,10 @@ def build_training(
     parts: RunParts,
     folder: Path,
     info: RunInfo,
-    states: Mapping[str, Any],
+    states: Mapping[str, object],
     cache: SampleCache,
     callbacks: Sequence[Callback] = (),
-    loggers: Mapping[str, Any] | None = None,
+    loggers: Mapping[str, object] | None = None,
 ) -> Training:
     """A trainer that writes into ``folder`` only, and everything that it works with.
 

@@ -6,14 +6,13 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from ocrsdk.data.workers import available_cpus
 
 PACKAGES = ("ocrsdk", "torch", "pytorch-lightning", "numpy", "opencv-python-headless", "wandb")
 
 
-def describe() -> dict[str, Any]:
+def describe() -> dict[str, object]:
     """Versions, machine, and git state of the working folder; JSON-ready."""
     return {
         "python": platform.python_version(),
@@ -24,7 +23,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
+def git_state(folder: Path) -> dict[str, object] | None:
     """Commit, branch, and whether tracked files were changed; None outside of a repository."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:

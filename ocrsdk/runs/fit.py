@@ -7,7 +7,7 @@ import time
 import uuid
 import warnings
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocrsdk.cache.make import prepare
 from ocrsdk.errors import NonFiniteError
@@ -42,7 +42,7 @@ def fit(
     allow_precision_change: bool = False,
     layers: Layers | None = None,
     callbacks: Sequence[Callback] = (),
-    loggers: Mapping[str, Any] | None = None,
+    loggers: Mapping[str, object] | None = None,
 ) -> FitResult:
     """Train.
 
@@ -83,7 +83,7 @@ def _train(
     folder: Path,
     resumed: ResumableRun | None,
     callbacks: Sequence[Callback],
-    loggers: Mapping[str, Any] | None,
+    loggers: Mapping[str, object] | None,
 ) -> FitResult:
     checked, settings = parts.checked, parts.settings
     run_id = resumed.metadata["run_id"] if resumed is not None else uuid.uuid4().hex[:8]
@@ -152,7 +152,7 @@ def _result(parts: RunParts, training: Training, folder: Path, resumed: Resumabl
     )
 
 
-def _environment(parts: RunParts) -> dict[str, Any]:
+def _environment(parts: RunParts) -> dict[str, object]:
     """What the run computes on, for the run folder and the loggers."""
     precision, backend = parts.precision, parts.checked.cache.backend
     return {

@@ -95,7 +95,7 @@ def write_settings(folder: Path, settings: Settings, layers: Layers | None, secr
     (folder / SETTINGS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _yaml_lines(table: dict[str, Any], layers: Layers | None, prefix: str = "", tables: int = 1) -> list[str]:
+def _yaml_lines(table: dict[str, object], layers: Layers | None, prefix: str = "", tables: int = 1) -> list[str]:
     lines = []
     for key, value in table.items():
         name = f"{prefix}{key}"
@@ -142,7 +142,7 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def write_start(folder: Path, run_id: str, environment: dict[str, Any]) -> None:
+def write_start(folder: Path, run_id: str, environment: dict[str, object]) -> None:
     """Note in ``run.json`` that the run starts, or is resumed, and where."""
     path = folder / RUN_FILE
     known = read_json(path) or {"run_id": run_id, "sessions": []}
@@ -150,7 +150,7 @@ def write_start(folder: Path, run_id: str, environment: dict[str, Any]) -> None:
     _replace(path, {**known, "sessions": [*known["sessions"], {"started": started, "environment": environment}]})
 
 
-def write_result(folder: Path, result: dict[str, Any]) -> None:
+def write_result(folder: Path, result: dict[str, object]) -> None:
     """Keep in ``result.json`` how the run ended."""
     _replace(folder / RESULT_FILE, {**result, "ended": datetime.now(UTC).isoformat(timespec="seconds")})
 

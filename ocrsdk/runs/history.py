@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from ocrsdk.runs import folder as run_folder
-from ocrsdk.fingerprint import differences
 from ocrsdk.errors import LoggerError, RunFolderError
+from ocrsdk.fingerprint import differences
 from ocrsdk.loggers.base import flatten
 from ocrsdk.loggers.rows import FILE_NAME, RECORD, read_rows
+from ocrsdk.runs import folder as run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Run:
 
         return differences(Settings().model_dump(mode="json"), self.settings)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready, without the rows."""
         return {
             "folder": str(self.folder), "state": self.state, "run_id": self.run_id, "started": self.started, "steps": self.steps,
@@ -114,7 +114,7 @@ def list_runs(root: Path) -> tuple[list[Run], list[str]]:
     return sorted(runs, key=lambda run: run.started, reverse=True), broken
 
 
-def compare_settings(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
+def compare_settings(runs: Sequence[Run]) -> list[tuple[str, list[object]]]:
     """(name, value in each run) of each setting in which the runs differ."""
     flat = [flatten(run.settings) for run in runs]
     names = sorted(set().union(*flat))
@@ -167,7 +167,7 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in means)
 
 
-def sync(run: Run, logger: str, options: dict[str, Any]) -> tuple[int, int]:
+def sync(run: Run, logger: str, options: dict[str, object]) -> tuple[int, int]:
     """Send the rows of a run to a logger.
 
     Args:

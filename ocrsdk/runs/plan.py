@@ -9,8 +9,8 @@ from ocrsdk.precision.device import tf32_allowed
 from ocrsdk.runs.build import build_data, build_run
 from ocrsdk.runs.check import FolderData
 from ocrsdk.runs.precision import tell_precision
-from ocrsdk.runs.resume import pages_of
 from ocrsdk.runs.results import Plan
+from ocrsdk.runs.resume import pages_of
 from ocrsdk.training.callbacks.guard import DetectionGuard
 from ocrsdk.training.memory import peak_memory, reset_peak_memory
 from ocrsdk.training.module import DetectionModule

@@ -13,8 +13,8 @@ from ocrsdk.precision.make import make_strategy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocrsdk.precision.certificates import Binding, Certificate
     from ocrsdk.precision.base import PrecisionStrategy
+    from ocrsdk.precision.certificates import Binding, Certificate
     from ocrsdk.runs.check import CheckedRun
     from ocrsdk.settings.schema import Settings
 
@@ -54,8 +54,8 @@ def _model(settings: Settings) -> dict[str, str]:
 
 def choose_precision(checked: CheckedRun, device: str) -> Precision:
     """The strategy to train with, and the certificate that it holds."""
-    from ocrsdk.precision.certificates import find, read_all, why_void
     from ocrsdk.precision.base import Certified
+    from ocrsdk.precision.certificates import find, read_all, why_void
     from ocrsdk.precision.device import device_name
 
     given = checked.settings.precision

@@ -46,7 +46,7 @@ class FitResult:
     signal: str | None = None
     """Name of the signal that stopped the run."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
         return {
             "run_dir": str(self.run_dir),
@@ -95,7 +95,7 @@ class Plan:
     """Resident memory of the process after the step."""
     skipped: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
         from dataclasses import asdict
 

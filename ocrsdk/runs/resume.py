@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ocrsdk.fingerprint import differences
 from ocrsdk.errors import CheckpointError, TrainingError
+from ocrsdk.fingerprint import differences
 from ocrsdk.runs.folder import last_checkpoint
 from ocrsdk.runs.secrets import missing, names_used
 from ocrsdk.settings.sources import variable_of
@@ -63,7 +63,8 @@ def check(parts: RunParts, resumed: ResumableRun, folder: Path, allow_precision_
     used = names_used(parts.checked.cache.backend, parts.checked.strategy, parts.checked.loggers)
     if lost := missing(metadata["secrets"], used, parts.checked.secrets):
         raise CheckpointError(
-            f"{folder}: {lost[0]} is a secret, which is kept nowhere; give it again: {variable_of(lost[0])}=... ocrsdk train --resume"
+            f"{folder}: {lost[0]} is a secret, which is kept nowhere; "
+            f"give it again: {variable_of(lost[0])}=... ocrsdk train --resume"
         )
     if metadata["precision"] != name and not allow_precision_change:
         raise CheckpointError(
@@ -84,10 +85,13 @@ def check(parts: RunParts, resumed: ResumableRun, folder: Path, allow_precision_
     ):
         if before != now:
             remedy = f"Add: --set {what}={before}" if before is not None else "Leave it out"
-            raise CheckpointError(f"{folder}: {what} was {before} and is {now}; a run is resumed with what it was started with. {remedy}")
+            raise CheckpointError(
+                f"{folder}: {what} was {before} and is {now}; a run is resumed with what it was started with. {remedy}"
+            )
     if metadata["data"] != parts.metadata["data"]:
         raise CheckpointError(
-            f"{folder}: the pages or labels in {settings.data.root} are not those that it was started with; start a new run with them"
+            f"{folder}: the pages or labels in {settings.data.root} are not those that it was started with; "
+            "start a new run with them"
         )
     batches = -(-pages_of(parts.checked.data) // parts.metadata["batch_size"])
     most, limit = settings.trainer.epochs * -(-batches // parts.accumulate), settings.trainer.max_time

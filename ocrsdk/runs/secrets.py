@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocrsdk.settings.schema import Settings
 
 
-def withhold(settings: Settings, used: Iterable[tuple[str, type[Plugin]]]) -> tuple[Settings, dict[str, Any]]:
+def withhold(settings: Settings, used: Iterable[tuple[str, type[Plugin]]]) -> tuple[Settings, dict[str, object]]:
     """The settings without the values of ``SecretStr`` options, and these values.
 
     Args:
@@ -40,7 +40,7 @@ def withhold(settings: Settings, used: Iterable[tuple[str, type[Plugin]]]) -> tu
     return settings.model_copy(update=changed), found
 
 
-def _take(table: Any, path: list[str]) -> Any:
+def _take(table: object, path: list[str]) -> object:
     """Remove a value from nested tables; None if it is not there."""
     *tables, key = path
     for part in tables:
@@ -58,7 +58,7 @@ def names_used(cache: Plugin, strategy: Plugin, loggers: Iterable[Plugin]) -> li
     ]
 
 
-def missing(kept: Iterable[str], used: Iterable[tuple[str, type[Plugin]]], given: Mapping[str, Any]) -> list[str]:
+def missing(kept: Iterable[str], used: Iterable[tuple[str, type[Plugin]]], given: Mapping[str, object]) -> list[str]:
     """Secrets that a run was given before, and that its plug-ins would take now and are not given."""
     taken = {f"{where}.{name}" for where, cls in used for name in secret_names(cls.Options)}
     return sorted((set(kept) & taken) - set(given))

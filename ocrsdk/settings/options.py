@@ -26,7 +26,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class AnswersInPython(ModelMetaclass):
     """Metaclass: a wrong value given in Python is a ``SettingsError`` that names the parameter and what it may be."""
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - a metaclass
+    def __call__(cls, *args: object, **kwargs: object) -> object:  # noqa: N805 - a metaclass
         """Make an instance."""
         try:
             return super().__call__(*args, **kwargs)
@@ -54,7 +54,7 @@ class Options(BaseModel, metaclass=AnswersInPython):
         return super().model_json_schema(*args, **kwargs)
 
 
-def build(model: type[Model], values: Mapping[str, Any]) -> Model:
+def build(model: type[Model], values: Mapping[str, object]) -> Model:
     """An instance of ``model``.
 
     Raises:
@@ -88,7 +88,7 @@ def _fields_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list
     return list(model.model_fields)
 
 
-def _is_model(annotation: Any) -> bool:
+def _is_model(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
@@ -104,7 +104,7 @@ def secret_names(model: type[BaseModel] | None) -> list[str]:
     return found
 
 
-def _mentions_secret(annotation: Any) -> bool:
+def _mentions_secret(annotation: object) -> bool:
     from typing import get_args
 
     if isinstance(annotation, type) and issubclass(annotation, SecretStr):

@@ -98,7 +98,7 @@ class Settings(BaseSettings, metaclass=AnswersInPython):
     def load_with_sources(
         cls,
         config: Path | None = None,
-        overrides: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
         place: str = "command line",
     ) -> tuple[Settings, Layers]:

@@ -45,7 +45,7 @@ class Layers:
     places: dict[str, str] = field(default_factory=dict)
     """Dotted name -> ``file:line``, variable or ``command line``, of the strongest source."""
 
-    def merged(self) -> dict[str, Any]:
+    def merged(self) -> dict[str, object]:
         """The strongest value of each name, as nested tables."""
         nested: dict[str, Any] = {}
         for name, value in {**self.file, **self.environment, **self.overrides}.items():
@@ -75,7 +75,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def read_layers(
     model: type[BaseModel],
     config: Path | None,
-    overrides: Mapping[str, Any],
+    overrides: Mapping[str, object],
     environ: Mapping[str, str] | None,
     place: str = "command line",
 ) -> Layers:
@@ -117,7 +117,7 @@ def _line(name: str, lines: Mapping[str, int]) -> int:
     return lines.get(name, 1)
 
 
-def _parsed(name: str, value: Any, place: str) -> Any:
+def _parsed(name: str, value: object, place: str) -> object:
     """Text from outside of files: options of plug-ins may be given as JSON, tables and lists among them."""
     if not (isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and "options" in name.split(".")):
         return value
@@ -148,7 +148,7 @@ def _known(name: str, known: list[str], place: str) -> str:
     raise SettingsError(f"{place}: unknown setting {name!r}.{hint}{listed} All settings: ocrsdk config show")
 
 
-def _flatten(table: Mapping[str, Any], known: list[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(table: Mapping[str, object], known: list[str], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in table.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and name not in known and (value or any(k.startswith(f"{name}.") for k in known)):
@@ -157,7 +157,7 @@ def _flatten(table: Mapping[str, Any], known: list[str], prefix: str = "") -> It
             yield name, value
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def _read_file(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     """The tables of a settings file, and the line of each dotted name."""
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -55,14 +55,14 @@ class LoggerSuite:
         """Everything that is found in the run folder after the end, by ``row``; None if it can not be read back here."""
         return None
 
-    def build(self, folder: Path, resumed: bool = False, state: dict[str, Any] | None = None) -> RowLogger | Logger | None:
+    def build(self, folder: Path, resumed: bool = False, state: dict[str, object] | None = None) -> RowLogger | Logger | None:
         """The logger of a run in ``folder``."""
         made = self.factory(self.factory.check_options(self.options, "logging.options"))
         settings = {"seed": 0, "data": {"root": None, "crop": 64}, "logging": {"loggers": ["x"]}}
         environment = {"python": "3", "git": None, "packages": {"torch": "2"}}
         return made.build(RunInfo(folder, "suite", settings, resumed, "abcd1234", environment, state or {}))
 
-    def write(self, folder: Path, rows: list[tuple[int, dict[str, float]]], first: int = 1, **kwargs: Any) -> dict[str, Any]:
+    def write(self, folder: Path, rows: list[tuple[int, dict[str, float]]], first: int = 1, **kwargs: Any) -> dict[str, object]:
         """Log rows as a run would; returns the logger's state."""
         logger = self.build(folder, **kwargs)
         if logger is None:
@@ -147,7 +147,7 @@ class LoggerSuite:
                 super().__init__()
                 self.layer = nn.Linear(1, 1)
 
-            def training_step(self, batch: Any, batch_idx: int) -> Any:
+            def training_step(self, batch: object, batch_idx: int) -> Any:
                 loss = self.layer(batch).sum()
                 self.log("train/loss", loss)
                 return loss

@@ -111,7 +111,7 @@ class _Plain(LightningModule):
         self.losses.append(loss.detach().double().cpu())
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, optimizer: object) -> None:
         self.gradients = torch.cat([p.grad.detach().double().flatten().cpu() for p in self.parameters() if p.grad is not None])
 
     def configure_optimizers(self) -> Any:
@@ -138,7 +138,7 @@ def deviation_from(reference: tuple[torch.Tensor, torch.Tensor], found: tuple[to
     return max(float((b - a).norm() / a.norm()) for a, b in zip(reference, found, strict=True))
 
 
-def loader(items: list[Batch]) -> DataLoader[Any]:
+def loader(items: list[Batch]) -> DataLoader[object]:
     """Serves ``items`` as they are, in order."""
     return DataLoader(items, batch_size=None)  # type: ignore[arg-type]
 

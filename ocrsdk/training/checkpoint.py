@@ -15,7 +15,7 @@ from ocrsdk.errors import CheckpointError
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, flushes to disk, then renames over it."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, object], path: Any, storage_options: object = None) -> None:
         """Called by Lightning.
 
         Raises:

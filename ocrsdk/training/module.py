@@ -50,7 +50,7 @@ class DetectionModule(LightningModule):
         progress: Callable[[], float],
         guard: PrecisionGuard,
         values: RunValues,
-        metadata: Mapping[str, Any],
+        metadata: Mapping[str, object],
     ) -> None:
         super().__init__()
         self.model, self.loss, self.postprocessor = model, loss, postprocessor
@@ -93,7 +93,7 @@ class DetectionModule(LightningModule):
         self._losses.append(torch.stack([part.detach() for part in parts]))
         return parts.total
 
-    def configure_gradient_clipping(self, optimizer: Any, *_args: object, **_kwargs: Any) -> None:
+    def configure_gradient_clipping(self, optimizer: Any, *_args: object, **_kwargs: object) -> None:
         """Clip by norm, after unscaling."""
         most = self.optimizer.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
@@ -163,7 +163,7 @@ class DetectionModule(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: lr_factor(self.progress(), self.optimizer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Add the metadata, skipped updates, and what the loggers have to remember."""
         loggers = self.logger.state() if isinstance(self.logger, RunLogger) else {}
         checkpoint["ocrsdk"] = {**self.metadata, "skipped_steps": self.guard.skipped_steps, "loggers": loggers}

@@ -32,13 +32,13 @@ class Muon(torch.optim.Optimizer):
         momentum: Of orthogonal groups, Nesterov's.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float) -> None:
+    def __init__(self, groups: Iterable[dict[str, object]], lr: float, momentum: float) -> None:
         # With "fused" among the values of a group, PyTorch brings a restored "step" to the parameter's device.
         defaults = {"orthogonal": False, "lr": lr, "weight_decay": 0.0, "momentum": momentum, "fused": True}
         super().__init__(groups, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], object] | None = None) -> Any:
         """Update all parameters that have a gradient; the result is the closure's."""
         loss = None
         if closure is not None:

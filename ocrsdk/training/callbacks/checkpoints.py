@@ -91,7 +91,7 @@ class BestAndLast(Checkpoint):
             trainer.save_checkpoint(self.last_path, weights_only=False)
             self._saved_at, self._saved_step = time.monotonic(), module.attempted_steps
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """The best score so far."""
         return {"best_hmean": self.best_hmean}
 

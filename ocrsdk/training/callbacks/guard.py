@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ocrsdk.errors import NonFiniteError
 from ocrsdk.precision.guard import PrecisionGuard, PrecisionMonitor
@@ -65,7 +65,7 @@ class DetectionMonitor(PrecisionMonitor):
         super().__init__(guard)
         self.values = values
 
-    def record(self, module: LightningModule, values: dict[str, Any]) -> None:
+    def record(self, module: LightningModule, values: dict[str, object]) -> None:
         """Into the row of the update."""
         self.values.step.update(values)
 

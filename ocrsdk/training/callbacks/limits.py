@@ -104,7 +104,7 @@ class RunLimits(Callback):
             self._validated + 1, int(min(self._progress(trainer, module.attempted_steps), 1.0) * self.validations)
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Time spent and validations done."""
         return {"elapsed": self.elapsed(), "validated": self._validated, "longest": self._longest_validation}
 

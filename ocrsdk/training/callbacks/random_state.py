@@ -16,7 +16,7 @@ class RandomState(Callback):
     Views of training pages do not depend on it, as they are functions of (seed, epoch, index); layers with random parts do.
     """
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """States of Python, NumPy and torch, as plain data and tensors."""
         version, words, gauss = random.getstate()
         name, keys, *rest = np.random.get_state(legacy=True)
@@ -27,7 +27,7 @@ class RandomState(Callback):
             "cuda": torch.cuda.get_rng_state_all() if _uses_cuda() else [],
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
         """Remember; they are set when training starts, after everything that is drawn while it is set up."""
         self._loaded = state_dict
 

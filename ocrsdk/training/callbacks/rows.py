@@ -62,7 +62,7 @@ class Rows(Callback):
             numbers = {name: float(value) for name, value in values.items()}
             trainer.logger.log_metrics({**numbers, "epoch": trainer.current_epoch}, module.last_step)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Images seen."""
         return {"samples": self.samples}
 
