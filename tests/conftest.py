@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from ocrsdk.cache.store import SampleCache
     from tests.packages import Environment
+    from tests.warm import WarmCommands
 
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -76,19 +77,36 @@ def synth_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[list[WarmCommands]]:
+    """Where the process is kept that slow tests fork their commands from."""
+    started: list[WarmCommands] = []
+    yield started
+    for server in started:
+        server.close()
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> CLI:
-    """Runs ``ocrsdk`` as a subprocess in an empty folder."""
+def cli(tmp_path: Path, request: pytest.FixtureRequest, warm: list[WarmCommands]) -> CLI:
+    """Runs ``ocrsdk`` in a process of its own in an empty folder."""
+    from tests.warm import WarmCommands
+
+    slow = request.node.get_closest_marker("slow") is not None
 
     def run(*args: str | Path, env: dict[str, str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCRSDK_", "WANDB_"))}
+        environment = {**clean, **(env or {})}
+        if slow and not any(name.startswith("PYTHON") for name in env or {}):
+            if not warm:
+                warm.append(WarmCommands())
+            return warm[0].run(list(map(str, args)), tmp_path, environment, timeout)
         return subprocess.run(
             [sys.executable, "-m", "ocrsdk", *map(str, args)],
             capture_output=True,
             text=True,
             errors="surrogateescape",
             cwd=tmp_path,
-            env={**clean, **(env or {})},
+            env=environment,
             timeout=timeout,
             check=False,
         )
