@@ -18,20 +18,72 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.slow
-def test_python_examples_run(tmp_path: Path, synth_pages: Path, monkeypatch: pytest.MonkeyPatch):
-    shutil.copytree(synth_pages, tmp_path / "demo-data")
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, synth_pages: Path) -> Path:
+    """A folder as the tutorial leaves it: demo-data, and a run on it."""
     from ocrsdk import Pipeline, Settings
 
-    Pipeline(Settings(run_dir="runs/first", trainer={"epochs": 1})).fit("demo-data")
-    shutil.copytree("runs/first", "runs/demo")
-    ran = 0
-    for page in PAGES:
-        for code in blocks(page, "python"):
-            exec(compile(code, str(page), "exec"), {})
-            ran += 1
-    assert ran >= 3
+    folder = tmp_path_factory.mktemp("demo")
+    shutil.copytree(synth_pages, folder / "demo-data")
+    Pipeline(Settings(run_dir=folder / "runs/demo", trainer={"epochs": 1})).fit(folder / "demo-data")
+    shutil.copytree(folder / "runs/demo", folder / "runs/first")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+def test_python_examples_run(page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The blocks of a page, one after another in one module, in a folder of their own."""
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    text, names = page.read_text(), {"__name__": "__main__"}
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        lines_before = text[: block.start()].count("\n") + 1
+        exec(compile("\n" * lines_before + block[1], str(page), "exec"), names)  # inspect.getsource finds its source
+
+
+def test_a_training_loop_of_ones_own_is_short_and_plain():
+    (code,) = blocks(ROOT / "docs/python/your-own-training-loop.md", "python")
+    assert len(code.splitlines()) < 50
+    assert "lightning" not in code.lower()
+
+
+@pytest.mark.parametrize("page", ["cache-alone", "precision-alone", "loggers-alone"])
+def test_the_parts_are_shown_with_models_and_data_that_are_not_ours(page: str):
+    used = set(re.findall(r"^from ocrsdk import (.+)$", (ROOT / f"docs/python/{page}.md").read_text(), re.MULTILINE))
+    allowed = {"CachedDataset", "content_identity", "TrainerPrecision", "check_parity", "LogState", "open_run_logger"}
+    assert used
+    assert {name for names in used for name in names.split(", ")} <= allowed
+
+
+def test_the_reference_lists_the_public_names_and_no_others():
+    import ocrsdk
+
+    listed = re.findall(r"^::: ocrsdk\.(\w+)$", (ROOT / "docs/reference/python.md").read_text(), re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert {*listed, "__version__", "api_version"} == set(ocrsdk.__all__)
+
+
+def test_public_docstrings_name_their_arguments_and_what_comes_of_them():
+    """Each public class and function has a docstring, and each argument of it a line."""
+    import inspect
+
+    import ocrsdk
+    from ocrsdk.settings.options import Options
+
+    for name in set(ocrsdk.__all__) - {"__version__", "api_version"}:
+        thing = getattr(ocrsdk, name)
+        told = inspect.getdoc(thing)
+        assert told, name
+        if inspect.isclass(thing) and (issubclass(thing, Options | BaseException) or hasattr(thing, "__dataclass_fields__")):
+            continue
+        if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            continue
+        function = thing.__init__ if inspect.isclass(thing) else thing
+        text = told + (inspect.getdoc(function) or "")
+        for parameter in inspect.signature(function).parameters:
+            if parameter not in ("self", "args", "kwargs", "given"):
+                assert re.search(rf"^ *{parameter}: ", text, re.MULTILINE), f"{name}: {parameter}"
 
 
 def test_settings_examples_are_valid(tmp_path: Path):

@@ -55,6 +55,7 @@ class Finding:
     """One thing that a health check found."""
 
     severity: Severity
+    """How bad it is."""
     what: str
     """What was found and where."""
     remedy: str = ""
@@ -70,6 +71,7 @@ class Usage:
     """How much a version holds."""
 
     entries: int
+    """Values that can be read."""
     bytes: int
     """On the medium, index included."""
 
@@ -79,9 +81,13 @@ class VersionInfo:
     """One version in a cache."""
 
     version: str
+    """16 hex digits."""
     manifest: Mapping[str, Any]
+    """What it is the fingerprint of."""
     usage: Usage
+    """How full it is."""
     budget: int
+    """Its limit in bytes."""
     created: float
     """Seconds since 1970."""
     used: float

@@ -29,6 +29,7 @@ class RunInfo:
     folder: Path
     """The run folder; it exists."""
     name: str
+    """What people call it: the folder's name by default."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The effective settings, JSON-ready, without secrets."""
     resumed: bool = False

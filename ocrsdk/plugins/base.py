@@ -26,6 +26,7 @@ class Plugin:
     summary: ClassVar[str]
     """One line for ``ocrsdk plugins list``."""
     Options: ClassVar[type[BaseModel] | None] = None
+    """The class of its options; None for a plug-in without."""
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options: Any = options if options is not None or self.Options is None else self.Options()

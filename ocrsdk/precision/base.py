@@ -37,6 +37,7 @@ class Certified:
     """A strategy that has passed its accuracy check for the model, data and device at hand."""
 
     strategy: PrecisionStrategy
+    """With its options."""
     speedup: float
     """Images a second, relative to fp32, seen in the check."""
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -52,10 +55,77 @@ def test_all_packages_together_appear_everywhere_with_no_edit(environment: Envir
 
 
 @pytest.mark.slow
-def test_the_tutorial_is_executed(environment: Environment, tmp_path: Path):
-    text = (ROOT / "docs/plugins/write-a-cache-backend.md").read_text()
-    script = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    assert script.count("\n") >= 8
-    out = environment.run("bash", "-euc", script, cwd=tmp_path)
-    assert "shelf" in out
-    assert (tmp_path / "ocrsdk-shelf/runs/shelf/checkpoints/best.ckpt").is_file()
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [("write-a-cache-backend", "shelf"), ("write-a-logger", "ledger"), ("write-a-precision-strategy", "fp64")],
+)
+def test_the_tutorials_are_executed(environment: Environment, tmp_path: Path, page: str, name: str):
+    text = (ROOT / f"docs/plugins/{page}.md").read_text()
+    folder = tmp_path
+    commands, out = 0, ""
+    for block in re.finditer(r'^```(bash|python title="(.+?)")\n(.*?)^```', text, re.MULTILINE | re.DOTALL):
+        if block[2]:  # a file that the page shows
+            assert (folder / block[2]).is_file(), block[2]
+            (folder / block[2]).write_text(block[3])
+            continue
+        commands += block[3].count("\n")
+        out += environment.run("bash", "-euc", block[3], cwd=folder)
+        folder = tmp_path / f"ocrsdk-{name}"
+    assert commands >= 8
+    assert name in out
+    assert (tmp_path / f"ocrsdk-{name}/runs/{name}/checkpoints/best.ckpt").is_file()
+
+
+LINES = """
+import numpy as np, sys
+from ocrsdk import CachedDataset, content_identity
+class Squares:
+    made = 0
+    def __len__(self): return 6
+    def __getitem__(self, i):
+        Squares.made += 1
+        return {"square": np.full((40, 40), i * i)}
+def cached(power):
+    return CachedDataset(Squares(), name="squares", manifest={"power": power}, identity=str, folder="caches",
+                         backend=sys.argv[1], options=eval(sys.argv[2]))
+for power, made in ((2, 6), (2, 6), (3, 12)):
+    with cached(power) as items:
+        for _ in range(2):
+            assert [int(item["square"][0, 0]) for item in items] == [i * i for i in range(6)]
+        assert Squares.made == made, (power, Squares.made)
+        assert items.explain(1).hit and items.validate().different == []
+        Squares.made = made
+print("kept")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["lmdb", "valkey"])
+def test_items_of_any_dataset_are_kept_by_backends_of_other_packages(environment: Environment, tmp_path: Path, backend: str):
+    environment.run("pip", "install", shutil.copytree(ROOT / f"plugins/ocrsdk-{backend}", tmp_path / "package"), cwd=tmp_path)
+    options, server = {}, None
+    if backend == "valkey":
+        program = shutil.which("valkey-server") or shutil.which("redis-server")
+        if program is None:
+            pytest.skip("neither valkey-server nor redis-server is installed")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        options = {"url": f"valkey://127.0.0.1:{port}/0"}
+        end = time.monotonic() + 20
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    try:
+        assert environment.run("python", "-c", LINES, backend, repr(options), cwd=tmp_path) == "kept\n"
+        sets = [f"cache.options.{name}={value}" for name, value in options.items()]
+        more = [word for text in (f"cache.backend={backend}", *sets) for word in ("--set", text)]
+        more += ["--set", "cache.dir=caches"]
+        status = json.loads(environment.run("ocrsdk", "cache", "status", "--json", *more, cwd=tmp_path))
+        assert [(version["owner"], version["usage"]["entries"]) for version in status["versions"]] == [("squares", 6)] * 2
+    finally:
+        if server is not None:
+            server.kill()
+            server.wait()
