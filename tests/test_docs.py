@@ -193,3 +193,38 @@ def test_no_machine_is_named():
         text = page.read_text()
         for word in (os.fspath(ROOT), "/home/", "/tmp/"):
             assert word not in text, page
+
+
+def test_the_drawing_of_the_rooms_is_that_of_the_imports():
+    """Arrows between rooms; the modules below all of them are not drawn."""
+    import grimp
+
+    bottom = {"errors", "logs", "types", "geometry", "fingerprint", "version"}
+    graph = grimp.build_graph("ocrsdk", cache_dir=None)
+    real = set()
+    for importer in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(importer):
+            rooms = tuple((name.split(".") + [""])[1] for name in (importer, imported))
+            if rooms[0] != rooms[1] and not {*rooms} & {"", "__main__", *bottom}:
+                real.add(rooms)
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    drawn = set()
+    for importer, imported in re.findall(r"^(\w+) +──► (.+)$", page, re.MULTILINE):
+        drawn |= {(importer, name) for name in imported.split(", ")}
+    assert drawn == real
+    described = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert described == {room for arrow in real for room in arrow}
+
+
+def test_files_that_the_architecture_names_exist_and_each_walk_names_one_once():
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    files = re.findall(r"`([\w/]+\.py)`", page)
+    rooms = [path for path in (ROOT / "ocrsdk").rglob("*.py")]
+    assert len(files) > 40
+    for name in files:
+        assert any(path.as_posix().endswith(f"/{name}") for path in rooms), name
+    for walk in ("The walk of one option", "The walk of one image"):
+        table = page.partition(f"## {walk}\n")[2].partition("\n## ")[0].rpartition("|\n")[0]
+        named = re.findall(r"`([\w/]+\.py)`", table)
+        assert len(named) == len(set(named)) > 10
+        assert all((ROOT / "ocrsdk" / name).is_file() for name in named)
