@@ -142,7 +142,7 @@ class _Lines:
 
 
 def _for_people(_logger: object, _method: str, event: Any) -> object:
-    """What is the same on every line of a usual run is left out."""
+    """Fields that are the same on every line of a usual run are not shown."""
     event.pop("logger_name", None)
     event.pop("run", None)
     if event.get("rank") == 0:

@@ -42,10 +42,10 @@ class MapStyle(Protocol[T]):
     """What is wrapped: anything that has a length and items by index."""
 
     def __getitem__(self, index: int, /) -> T:
-        """The item."""
+        """The item at ``index``."""
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of items."""
 
 
 @dataclass(frozen=True)

@@ -18,29 +18,29 @@ class NullCache(CacheBackend):
 
     @property
     def enabled(self) -> bool:
-        """False."""
+        """False: the store is not asked at all."""
         return False
 
     def get(self, key: str) -> None:
-        """None."""
+        """Nothing is kept, so there is never a value."""
 
     def set(self, key: str, value: bytes) -> bool:
         """Drop the value."""
         return False
 
     def delete(self, key: str) -> bool:
-        """There is nothing."""
+        """False: there was no value."""
         return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
 
     def usage(self) -> Usage:
-        """Nothing."""
+        """Zero entries, zero bytes."""
         return Usage(0, 0)
 
     def versions(self) -> list[VersionInfo]:
-        """None."""
+        """An empty list: nothing has versions."""
         return []
 
     def remove_version(self, version: str) -> None:

@@ -152,7 +152,7 @@ class Counter:
 
 
 def read_session(folder: Path) -> Counts:
-    """The sum of a session's files; files that are no counters are left out."""
+    """The sum of a session's files; files that are no counters are not counted."""
     total = Counts()
     for path in _files(folder):
         with contextlib.suppress(OSError, struct.error):

@@ -154,7 +154,7 @@ class CacheBench:
     maps_us: float
     """Target maps of a whole page; those of random views are never kept."""
     codecs: list[CodecCost]
-    """Of pages."""
+    """Counts of pages, not of entries."""
     maps_codecs: list[CodecCost]
     """Of target maps."""
     verdict: str

@@ -27,7 +27,8 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="For instance RUN/checkpoints/best.ckpt.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Data folder; its val/ is taken if there is one.")],
     on_bad_sample: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="stop, or skip: leave bad samples out, listed.  [default: as in training]")
+        str | None,
+        typer.Option(metavar="WHAT", help="stop, or skip: go on without bad samples, and list them.  [default: as in training]"),
     ] = None,
     sets: CheckpointSetOption = None,
     json: JsonOption = False,

@@ -86,7 +86,7 @@ def _write(path: Path | None, pages: list[dict[str, object]]) -> None:
 
 
 def _check_json(path: Path, files: list[Path]) -> None:
-    """Before any work: it can be a file, and is none of those that are read."""
+    """Check before any work that it can be a file, and is not one of those that are read."""
     if path.is_dir():
         raise OcrsdkError(f"{path}: is a folder; name a file")
     if not path.absolute().parent.is_dir():

@@ -133,7 +133,7 @@ def sync(
 ) -> None:
     """Send the rows of metrics.jsonl to a logger: after a run without it, or one in which it failed.
 
-    Rows that it has already are left out, where the logger can tell. Options, e.g.: --set logging.options.wandb.mode=online
+    Rows that it has already are not sent again, where the logger can tell. Options, e.g.: --set logging.options.wandb.mode=online
     """
     set_up_output()
     from ocrsdk.runs.history import sync as send

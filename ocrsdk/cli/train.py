@@ -55,7 +55,7 @@ def train(
     workers: Annotated[int | None, typer.Option(metavar="N", help="Loader processes; -1 chooses.  [default: -1]")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Everything random follows from it.  [default: 0]")] = None,
     on_bad_sample: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="stop, or skip: leave bad samples out, listed.  [default: stop]")
+        str | None, typer.Option(metavar="WHAT", help="stop, or skip: go on without bad samples, and list them.  [default: stop]")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: run]")] = None,
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")] = None,

@@ -34,7 +34,7 @@ class DataReport:
     unread: list[str] = field(default_factory=list)
     """Names in ``images/`` that are no images by their ending."""
     skipped: list[str] = field(default_factory=list)
-    """One message for each sample left out."""
+    """One message for each skipped sample."""
 
 
 def load_annotations(
@@ -60,7 +60,7 @@ def load_annotations(
     report = DataReport(root, unread=other_files(root / "images"))
     if problems and on_bad_sample == "stop":
         more = f" ({len(problems) - 1} more such files)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}. To leave such samples out: --on-bad-sample skip")
+        raise DataError(f"{problems[0]}{more}. To skip such samples: --on-bad-sample skip")
     report.skipped += [str(problem) for problem in problems]
 
     def check(pair: tuple[Path, Path]) -> Annotation | DataError:
@@ -76,7 +76,7 @@ def load_annotations(
             if isinstance(result, DataError):
                 if on_bad_sample == "stop":
                     pool.shutdown(cancel_futures=True)
-                    raise type(result)(f"{result}. To leave such samples out: --on-bad-sample skip") from result
+                    raise type(result)(f"{result}. To skip such samples: --on-bad-sample skip") from result
                 report.skipped.append(str(result))
             else:
                 annotations.append(result)

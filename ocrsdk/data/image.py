@@ -60,7 +60,7 @@ def as_image(image: object, name: str) -> NDArray[np.uint8]:
         name: What errors call it.
 
     Raises:
-        ImageError: It is none of these, or cannot be read.
+        ImageError: It is of another type, or cannot be read.
     """
     if hasattr(image, "read") and not isinstance(image, Image.Image):
         image = image.read()

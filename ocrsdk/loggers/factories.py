@@ -41,7 +41,7 @@ class WandbLoggerFactory(LoggerFactory):
         mode: Literal["auto", "online", "offline", "disabled"] = "auto"
         """``auto``: ``WANDB_MODE`` if set; else online if there is a key and the server answers, offline otherwise."""
         project: str = "ocrsdk"
-        """Project."""
+        """The project of W&B that the run appears in."""
         entity: str | None = None
         """User or team."""
         name: str | None = None
@@ -49,7 +49,7 @@ class WandbLoggerFactory(LoggerFactory):
         id: str | None = None
         """Id of the run; that of the run folder by default, and kept by a resume."""
         tags: tuple[str, ...] = ()
-        """Tags."""
+        """Tags of the run in W&B."""
 
     def build(self, run: RunInfo) -> WandbLogger:
         """Make or resume the W&B run."""
@@ -59,7 +59,7 @@ class WandbLoggerFactory(LoggerFactory):
 
 
 class CsvLoggerFactory(LoggerFactory):
-    """For spreadsheets."""
+    """Keeps rows as a table for spreadsheets."""
 
     name = "csv"
     summary = f"a table in {CSV_FILE} of the run folder"

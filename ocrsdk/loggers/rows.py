@@ -23,7 +23,7 @@ def jsonable(value: Any) -> float | int | str:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``metrics.jsonl``, with NaN and infinity as floats; lines that a crash cut short are left out.
+    """The rows of a ``metrics.jsonl``, with NaN and infinity as floats; lines that a crash cut short are skipped.
 
     Raises:
         RunFolderError: There is no such file.

@@ -66,7 +66,7 @@ class RunLogger(Logger):
         self._name, self.run_id = name, run_id
         self.loggers = dict(loggers)
         self.last_row = last_row
-        """Number of the row logged last. No number is ever used for two different rows, so after a resume some may be left out."""
+        """Number of the row logged last. No number is ever used for two different rows, so after a resume some may be missing."""
         self.problems: dict[str, str] = {}
         """Logger -> why it was switched off, or what it found missing at the end."""
         self.seconds = 0.0

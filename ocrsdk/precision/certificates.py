@@ -145,7 +145,7 @@ def _path(folder: Path, binding: Binding) -> Path:
 
 
 def read_all(folder: Path) -> list[Certificate]:
-    """Every certificate in ``folder``, the newest first; a file that is none is named in a warning."""
+    """Every certificate in ``folder``, the newest first; any other file is named in a warning."""
     found = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:

@@ -89,15 +89,15 @@ class Tf32(Callback):
         self._inside = contextlib.ExitStack()
 
     def setup(self, trainer: object, pl_module: object, stage: str) -> None:
-        """Set it."""
+        """Allow or forbid TF32, as training, validation or prediction begins."""
         self._inside.enter_context(tf32_allowed(self.allowed))
 
     def teardown(self, trainer: object, pl_module: object, stage: str) -> None:
-        """Put back what was there."""
+        """Restore the setting of before."""
         self._inside.close()
 
     def on_exception(self, trainer: object, pl_module: object, exception: BaseException) -> None:
-        """Put back what was there."""
+        """Restore the setting of before."""
         self._inside.close()
 
 

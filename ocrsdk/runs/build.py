@@ -68,7 +68,7 @@ class RunParts:
     trainer_kwargs: dict[str, Any]
     """What the precision strategy gives to Lightning's trainer."""
     metadata: dict[str, Any]
-    """For checkpoints."""
+    """What every checkpoint says of the run: settings, data, precision, versions."""
 
     @property
     def settings(self) -> Settings:

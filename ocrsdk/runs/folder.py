@@ -85,7 +85,7 @@ def write_settings(folder: Path, settings: Settings, layers: Layers | None, secr
         folder: The run folder.
         settings: Without secrets.
         layers: Where each value came from; None if from nowhere but Python.
-        secrets: Names of the options that are left out.
+        secrets: Names of the options whose values must not be written.
     """
     lines = [
         "# The effective settings of this run, each with its source. To train with them again: --config FILE --run-dir NEW",

@@ -45,7 +45,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Updates made."""
+        """Updates that the run has made."""
         return int(self.result["steps"]) if self.result else max((int(r["step"] or 0) + 1 for r in self.rows), default=0)
 
     @property

@@ -100,7 +100,7 @@ def check(parts: RunParts, resumed: ResumableRun, folder: Path, allow_precision_
 
 
 def pages_of(data: TrainingData) -> int:
-    """Training pages."""
+    """The number of training pages."""
     from ocrsdk.runs.check import FolderData
 
     return len(data.train.annotations) if isinstance(data, FolderData) else len(data.train)  # type: ignore[arg-type]

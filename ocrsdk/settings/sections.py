@@ -132,7 +132,7 @@ class TargetSettings(Options):
 
 
 class ModelSettings(Options):
-    """The network."""
+    """Which network is trained."""
 
     name: Architecture = "dbnet"
     """``dbnet++`` adds adaptive scale fusion."""
@@ -192,7 +192,7 @@ class TrainerSettings(Options):
     """Log the loss on the validation pages, too: their target maps are drawn for it in every validation, or kept by
     ``cache.policy = "maps"``."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Device kind."""
+    """Where to compute; ``auto`` takes a GPU if there is one."""
     save_every: Duration = timedelta(seconds=120)
     """``last.ckpt`` is written when the one before is older: the training that a kill can cost."""
     profile: bool = False

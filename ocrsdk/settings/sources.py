@@ -124,7 +124,7 @@ def _parsed(name: str, value: object, place: str) -> object:
     try:
         return json.loads(value)
     except ValueError as error:
-        raise SettingsError(f"{place}: {name} = {value!r}: looks like JSON and is none ({error})") from None
+        raise SettingsError(f"{place}: {name} = {value!r}: looks like JSON, but is not ({error})") from None
 
 
 def _is_known(name: str, known: list[str]) -> bool:

@@ -141,13 +141,13 @@ class Profile(Callback):
         self._rates: list[float] = []
         self._validation = 0.0
         self._memory = 0
-        self._begun = self._batch_ended = self._validation_begun = 0.0
+        self._started = self._batch_ended = self._validation_started = 0.0
         self._logging_before = 0.0
         self._ended: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._begun = time.perf_counter()
+        self._started = time.perf_counter()
         self._logging_before = _logging_seconds(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -169,13 +169,13 @@ class Profile(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A phase of its own."""
         self.profiler.paused = True
-        self._validation_begun = time.perf_counter()
+        self._validation_started = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End it; the time from here to the end of the next batch is no batch's."""
         self.profiler.paused = False
         self._ended = None
-        self._validation += time.perf_counter() - self._validation_begun
+        self._validation += time.perf_counter() - self._validation_started
         self._memory = max(self._memory, _tree_memory())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -187,7 +187,7 @@ class Profile(Callback):
                 self.values.epoch.update({f"{metric}_{p}_ms": getattr(phase, p) for p in ("p50", "p95", "p99")})
 
     def _phases(self, trainer: Trainer) -> dict[str, PhaseTime]:
-        wall = max(time.perf_counter() - self._begun, 1e-9)
+        wall = max(time.perf_counter() - self._started, 1e-9)
         found = {}
         for name in PHASES:
             values = np.array([batch[name] for batch in self._batches] or [0.0])
@@ -198,7 +198,7 @@ class Profile(Callback):
         return found
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Conclude."""
+        """Sum up the run."""
         phases = self._phases(trainer)
         sample = sample_times(self.dataset)
         counts = self.cache.counts() if self.cache.enabled else None

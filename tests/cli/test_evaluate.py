@@ -21,7 +21,7 @@ from tests.conftest import CLI
 def test_evaluating_leaves_bad_samples_out_where_asked(cli: CLI, tmp_path: Path, data: Path):
     torch.save(untrained(), tmp_path / "good.ckpt")
     (data / "val/images/0001.png").write_bytes(b"hello")
-    assert "To leave such samples out: --on-bad-sample skip" in refused(cli, tmp_path, "evaluate", "good.ckpt", data)
+    assert "To skip such samples: --on-bad-sample skip" in refused(cli, tmp_path, "evaluate", "good.ckpt", data)
     result = cli("evaluate", "good.ckpt", data, "--on-bad-sample", "skip", "--json", "--set", "data.short_side=96")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["images"] == 1

@@ -254,6 +254,6 @@ class SafeIndex(diskcache.Cache):  # type: ignore[misc]
         return [row[0] for row in self.execute("SELECT filename FROM Cache WHERE key = ? AND raw = ?", self.disk.put(key))]
 
     def execute(self, statement: str, arguments: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows."""
+        """All rows of the result."""
         rows: list[tuple[Any, ...]] = self._con.execute(statement, arguments).fetchall()
         return rows

@@ -93,11 +93,11 @@ class RunLimits(Callback):
         trainer.check_val_every_n_epoch = 1 if due else sys.maxsize
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Time it."""
+        """Note how long the validation took."""
         self._validation_started = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count it."""
+        """Count the validation."""
         module = detection_module(pl_module)
         self._longest_validation = max(self._longest_validation, time.monotonic() - self._validation_started)
         self._validated = max(

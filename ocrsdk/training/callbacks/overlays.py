@@ -28,7 +28,7 @@ class Overlays(Callback):
         self.folder, self.best, self.pages = folder, best, pages
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw."""
+        """Draw the first pages, if these weights are the best so far."""
         module = detection_module(pl_module)
         # Lightning calls checkpoint callbacks last, so ``best`` does not know this score yet.
         if trainer.sanity_checking or module.score is None or module.score.hmean < self.best.best_hmean:

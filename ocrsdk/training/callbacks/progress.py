@@ -45,7 +45,7 @@ class TrainingProgress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
-        """Update."""
+        """Move the bar, or print a line now and then."""
         now = time.monotonic()
         self._recent.append((now, len(batch.samples)))
         if self._bar is None and now - self._last_line < _PLAIN_EVERY:

@@ -57,14 +57,14 @@ class Resources(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
-        """Time it."""
+        """Note how long the batch took."""
         now = time.perf_counter()
         if self._ended is not None:
             self._epoch.append(len(batch.image) / (now - self._ended))
         self._ended = now
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log."""
+        """Log speed, memory and learning rate of the epoch."""
         self._all += self._epoch
         if self._epoch:
             self.values.epoch["speed/images_per_second"] = statistics.median(self._epoch)

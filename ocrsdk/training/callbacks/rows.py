@@ -63,7 +63,7 @@ class Rows(Callback):
             trainer.logger.log_metrics({**numbers, "epoch": trainer.current_epoch}, module.last_step)
 
     def state_dict(self) -> dict[str, object]:
-        """Images seen."""
+        """Training images that the run has seen."""
         return {"samples": self.samples}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
