@@ -31,15 +31,6 @@ def signed_area(points: FloatArray) -> float:
     return total / 2
 
 
-def order_clockwise(points: ArrayLike) -> NDArray[np.float32]:
-    """The same polygon, clockwise on screen and starting at the corner nearest the top-left of its box."""
-    polygon = np.asarray(points, dtype=np.float32)
-    if signed_area(polygon.astype(np.float64)) < 0:
-        polygon = polygon[::-1]
-    start = int(np.argmin((polygon - polygon.min(axis=0)).sum(axis=1)))
-    return np.ascontiguousarray(np.roll(polygon, -start, axis=0))
-
-
 def apply_matrix(points: ArrayLike, matrix: FloatArray) -> NDArray[np.float32]:
     """Apply an affine 3x3 ``matrix`` to (N, 2) points; a new array, the input is not changed."""
     source = np.asarray(points, dtype=np.float64)
@@ -304,10 +295,3 @@ def overlaps(
     a, areas_a, valid_a = _prepare(points_a, offsets_a)
     b, areas_b, valid_b = _prepare(points_b, offsets_b)
     return _pairwise_intersection(a, offsets_a, b, offsets_b), areas_a, areas_b, valid_a, valid_b
-
-
-def iou(a: ArrayLike, b: ArrayLike) -> float:
-    """Intersection over union of two simple polygons, 0 to 1."""
-    common, area_a, area_b, _, _ = overlaps(*pack([a]), *pack([b]))
-    union = area_a[0] + area_b[0] - common[0, 0]
-    return float(common[0, 0] / union) if union > 0 else 0.0
