@@ -72,6 +72,10 @@ class PrecisionGuard(Callback):
 
     # ----------------------------------------------------------------------------- hooks
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Convert weights to the dtype of the strategy before a checkpoint is loaded; Lightning does it later, and would round."""
+        trainer.precision_plugin.convert_module(pl_module)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Remember what a skipped update would spoil."""
         if not self.window:
