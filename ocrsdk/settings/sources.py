@@ -57,9 +57,16 @@ class Layers:
         return nested
 
     def source(self, name: str) -> str:
-        """Where the value of ``name`` came from: ``default`` if from nowhere else; all places for a table of options."""
+        """Where the value of ``name`` came from: ``default`` if from nowhere else; all places for a table of options.
+
+        An option within a table that was given as a whole, as files do, came from the place of the table.
+        """
         inside = dict.fromkeys(place for key, place in self.places.items() if key == name or key.startswith(f"{name}."))
-        return ", ".join(inside) or "default"
+        if inside:
+            return ", ".join(inside)
+        while name and name not in self.places:
+            name = name.rpartition(".")[0]
+        return self.places[name] if name else "default"
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

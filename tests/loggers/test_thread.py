@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from structlog.testing import capture_logs
@@ -68,7 +68,7 @@ def test_a_logger_that_hangs_is_named_and_switched_off_and_the_record_is_whole(t
 
 def test_a_logger_that_is_slow_but_not_too_slow_gets_every_row(tmp_path: Path):
     class Slow(RowLogger):
-        rows: list[int] = []
+        rows: ClassVar[list[int]] = []
 
         def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
             time.sleep(0.05)

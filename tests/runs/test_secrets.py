@@ -13,8 +13,7 @@ from tests.packages import install
 
 SECRET = "correct-horse-battery"
 
-PLUGIN = (
-    """
+PLUGIN = """
 import ocrsdk
 from pydantic import SecretStr
 from ocrsdk.cache.null import NullCache
@@ -37,7 +36,7 @@ class PostFactory(ocrsdk.LoggerFactory):
     class Options(ocrsdk.Options):
         key: SecretStr | None = None
     def build(self, run):
-        assert self.options.key.get_secret_value() == "%s"
+        assert self.options.key.get_secret_value() == "SECRET"
         return Post(run.name)
 
 @ocrsdk.hookimpl
@@ -47,9 +46,7 @@ def ocrsdk_register_cache_backends():
 @ocrsdk.hookimpl
 def ocrsdk_register_loggers():
     return [PostFactory]
-"""
-    % SECRET
-)  # noqa: UP031 - the braces are Python's
+""".replace("SECRET", SECRET)
 
 PASSWORD, KEY = "cache.options.password", "logging.options.post.key"
 SMALL = ("--set", "data.crop=64", "--set", "data.short_side=96", "--workers", "0")
