@@ -234,6 +234,9 @@ class CachedDataset(Dataset[Any], Generic[T]):
 def file_identity(path: Path | str) -> dict[str, object]:
     """What tells one state of a file from another without reading it: path, size and modification time.
 
+    Args:
+        path: The file.
+
     Raises:
         OSError: There is no such file.
     """
@@ -242,7 +245,11 @@ def file_identity(path: Path | str) -> dict[str, object]:
 
 
 def content_identity(*parts: NDArray[np.generic] | bytes | str) -> dict[str, str]:
-    """The SHA-256 of arrays, bytes and texts: for what has no file, or whose file moves."""
+    """The SHA-256 of arrays, bytes and texts: for what has no file, or whose file moves.
+
+    Args:
+        parts: Of arrays, dtype and shape count as well.
+    """
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, bytes | str):

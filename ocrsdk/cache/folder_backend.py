@@ -34,6 +34,10 @@ class FolderBackend(CacheBackend, Generic[Store]):
     a folder that anyone may write is refused.
 
     Inside of ``get`` and the others, work with ``self.opened()`` within ``with self.errors():``.
+
+    Args:
+        location: Folder, version and budget.
+        options: The validated ``Options``, if the class has any.
     """
 
     def __init__(self, location: CacheLocation, options: BaseModel | None = None) -> None:

@@ -35,6 +35,9 @@ def read_icdar15(path: Path) -> tuple[TextInstance, ...]:
     UTF-8 with or without BOM, LF or CRLF. The transcription is everything after the eighth comma, kept as it is; it may be missing.
     ``###`` and nothing else marks a don't-care region. An empty file means a page without text.
 
+    Args:
+        path: The label file.
+
     Raises:
         AnnotationError: A line is malformed; the message names file, line and what was found.
     """
@@ -45,6 +48,9 @@ def read_icdar_polygons(path: Path) -> tuple[TextInstance, ...]:
     """Read one polygon label file: ``x1,y1,...,xn,yn,transcription`` a line, n >= 3.
 
     As ``read_icdar15``, but the last field is the transcription, so it cannot hold a comma and cannot be missing.
+
+    Args:
+        path: The label file.
 
     Raises:
         AnnotationError: A line is malformed.

@@ -31,6 +31,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     Images stay (B, H, W, 3) in memory and are seen as (B, 3, H, W), which is torch's channels-last layout. Maps become
     (B, 1, H, W). The samples travel along without their pixels.
+
+    Args:
+        samples: One or more, with images of equal height and width.
     """
     image = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
     drawn = [s.targets for s in samples if s.targets is not None]

@@ -138,6 +138,9 @@ class LoggerFactory(Plugin, ABC):
     Rows reach it through one writer, ``RunLogger``: they come from one process, in the order in which they were logged, with the
     columns ``AXES``. A logger that raises, or that needs longer than ``logging.patience`` for a row, is switched off and the run
     goes on; ``LoggerError`` with one line is best. Its rows can be sent later: ``ocrsdk logs sync``.
+
+    Args:
+        options: The validated ``Options``, if the class has any.
     """
 
     @abstractmethod

@@ -47,6 +47,9 @@ class PrecisionStrategy(Plugin, ABC):
 
     Without a Lightning plug-in that ``SkipsUpdates``, a loss or gradient that is not finite stops the run before the weights
     change.
+
+    Args:
+        options: The validated ``Options``, if the class has any.
     """
 
     guards: ClassVar[str] = ""
