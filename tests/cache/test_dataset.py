@@ -81,7 +81,7 @@ def prepare_otherwise(array: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"manifest": {"power": 3}}, {"code": [prepare]}, {"compress": "lz4"}, {"name": "others"}], ids=str
+    "changes", [{"manifest": {"power": 3}}, {"code": [prepare]}, {"compress": "lz4"}, {"name": "others"}], ids=" ".join
 )
 def test_whatever_belongs_to_the_version_makes_another(tmp_path: Path, arrays: list[np.ndarray], changes: dict[str, Any]):
     plain, other = cells(tmp_path, arrays), cells(tmp_path, arrays, **changes)
