@@ -208,7 +208,7 @@ class Pipeline:
 
         from ocrsdk.data.folder import load_annotations
 
-        detector = self._trained()
+        detector = self.detector
         if data is not None and not isinstance(data, Path | str):
             return detector.evaluate(data)
         root = Path(data) if data is not None else self.settings.data.root
@@ -242,11 +242,17 @@ class Pipeline:
         """As ``predict``, one page at a time."""
         from ocrsdk.inference import each_image
 
-        detector = self._trained()
+        detector = self.detector
         for image, name in each_image(images):
             yield detector.detect_page(image, name)
 
-    def _trained(self) -> Detector:
+    @property
+    def detector(self) -> Detector:
+        """The trained detector; its network is ``detector.model``.
+
+        Raises:
+            CheckpointError: There are no trained weights yet.
+        """
         if self._detector is None:
             raise CheckpointError("no trained weights: call fit(), or use Pipeline.from_checkpoint(path)")
         return self._detector

@@ -9,7 +9,7 @@ import random
 import re
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from torch.utils.data import Dataset
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from ocrsdk.settings.sections import Codec
 
 T = TypeVar("T", covariant=True)
+
+
+_STATE = ("size", "mtime_ns", "content")
+"""What tells states of one source apart, in ``file_identity`` and ``content_identity``."""
 
 
 class MapStyle(Protocol[T]):
@@ -76,8 +80,8 @@ class CachedDataset(Dataset[Any], Generic[T]):
     (``file_identity``), an array (``content_identity``), a row of a table; if it changes, that item is made again. With ``code``
     the source text of the preparing functions belongs to the manifest as well. Wrap what is deterministic, and augment afterwards.
 
-    Items are trees of numbers, texts, NumPy arrays, tensors, lists, tuples, dicts and dataclasses (``cache.values``); what is
-    handed out is a copy of one's own. Loader workers share the cache, by fork or by pickle. A cache that fails costs the cache,
+    Items are trees of numbers, texts, NumPy arrays, tensors, lists, tuples, dicts and dataclasses (``cache.values``); what a
+    hit hands out is a copy of one's own. Loader workers share the cache, by fork or by pickle. A cache that fails costs the cache,
     never the item: it is made from its source, and the failure is told once and counted.
 
     Args:
@@ -125,7 +129,8 @@ class CachedDataset(Dataset[Any], Generic[T]):
         document = {
             "owner": name,
             "manifest": dict(manifest),
-            "code": {_name_of(part): code_fingerprint(part) for part in code},
+            "code": [f"{_name_of(part)} {code_fingerprint(part)}" for part in code],
+            "types": {name: _shape_of(cls) for name, cls in sorted(self._types.items())},
             "encoding": {"schema": SCHEMA, "format": 1, "codec": compress},
             **package_of(backend),
         }
@@ -147,6 +152,9 @@ class CachedDataset(Dataset[Any], Generic[T]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> T:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        index %= len(self)
         if not self._cache.enabled:
             return self.dataset[index]
         key = self._key(index)
@@ -161,7 +169,10 @@ class CachedDataset(Dataset[Any], Generic[T]):
     def _key(self, index: int) -> EntryKey:
         found = self.identity(index)
         source = {"text": found} if isinstance(found, str) else dict(found)
-        origin = source.get("path") or (found if isinstance(found, str) else str(index))
+        if "path" in source:  # several items may be made from one file
+            origin = canonical_json({name: value for name, value in source.items() if name not in _STATE})
+        else:
+            origin = found if isinstance(found, str) else str(index)
         return EntryKey(f"{self.name} {origin}", {"kind": self.name, "source": source})
 
     @property
@@ -249,6 +260,9 @@ def content_identity(*parts: NDArray[np.generic] | bytes | str) -> dict[str, str
 
     Args:
         parts: Of arrays, dtype and shape count as well.
+
+    Raises:
+        TypeError: A part is something else.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -259,6 +273,8 @@ def content_identity(*parts: NDArray[np.generic] | bytes | str) -> dict[str, str
             import numpy as np
 
             array = np.ascontiguousarray(part)
+            if array.dtype.kind not in "biufcSU":
+                raise TypeError(f"content_identity: {part!r} is no array of numbers or texts; give bytes, a text or an array")
             body, head = array.tobytes(), f"{array.dtype.str} {array.shape}\n"
         digest.update(head.encode() + body)
     return {"content": digest.hexdigest()}
@@ -275,6 +291,13 @@ def code_fingerprint(part: Any) -> str:
     except (OSError, TypeError):
         raise CacheError(f"code: the source of {part!r} is not there; state a version of it in the manifest instead") from None
     return hashlib.sha256(inspect.cleandoc(text).encode()).hexdigest()[:16]
+
+
+def _shape_of(cls: type) -> list[str]:
+    """Names and types of the fields of a dataclass or named tuple."""
+    if is_dataclass(cls):
+        return [f"{item.name}: {item.type}" for item in fields(cls)]
+    return [f"{name}: {cls.__annotations__.get(name, '')}" for name in getattr(cls, "_fields", ())]
 
 
 def _name_of(part: Any) -> str:

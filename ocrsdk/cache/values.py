@@ -73,7 +73,7 @@ def _encode(value: Any, place: str, types: Mapping[str, type], arrays: dict[str,
         return value
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return {"scalar": _keep(np.asarray(value), place, arrays)}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         return {"array": _keep(value, place, arrays)}
     if type(value) is bytes:
         return {"bytes": _keep(np.frombuffer(value, np.uint8), place, arrays)}

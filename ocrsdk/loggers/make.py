@@ -118,12 +118,14 @@ def open_run_logger(
     Raises:
         PluginError: There is no such logger.
         SettingsError: An option is wrong.
-        RunFolderError: The folder cannot be written, or holds rows of another run.
+        RunFolderError: The folder cannot be written, or holds rows of a run and ``resume_from`` is not given.
         CheckpointError: The checkpoint cannot be read, or was written without ``LogState``.
         LoggerError: A logger cannot work as asked.
     """
     from ocrsdk.loggers.callback import read_state
 
+    if isinstance(loggers, str):
+        raise SettingsError(f"loggers={loggers!r}: give a list of names: [{loggers!r}]", parameter="loggers")
     where = Path(folder)
     factories = make_factories(loggers, options or {})
     if [factory.name for factory in factories] == ["none"]:

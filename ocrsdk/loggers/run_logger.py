@@ -195,12 +195,15 @@ class RunLogger(Logger):
         if isinstance(record, KeepsState):
             self._states[self._record] = self._to_record(record.state)
         deadline = time.monotonic() + self._wait
-        for name, thread in self._threads.items():
+        asked = {}
+        for name, thread in self._threads.items():  # all of them at once: a slow one does not use up the time of the others
             logger = self.loggers[name]
             if isinstance(logger, KeepsState) and name not in self.problems:
-                made, state = thread.ask(logger.state, deadline - time.monotonic(), self._wait)
-                if made:
-                    self._states[name] = state
+                asked[name] = thread.begin(logger.state)
+        for name, answer in asked.items():
+            made, state = self._threads[name].wait(answer, deadline - time.monotonic(), self._wait)
+            if made:
+                self._states[name] = state
         self._look()
         return {name: state for name, state in self._states.items() if state is not None}
 
@@ -211,8 +214,8 @@ class RunLogger(Logger):
             seconds: At most so long; ``patience`` by default.
         """
         deadline = time.monotonic() + (self._wait if seconds is None else seconds)
-        for thread in self._threads.values():
-            thread.ask(lambda: None, deadline - time.monotonic())
+        for thread, answer in [(thread, thread.begin(lambda: None)) for thread in self._threads.values()]:
+            thread.wait(answer, deadline - time.monotonic())
         self._look()
 
     def hurry(self) -> None:
@@ -248,17 +251,18 @@ class RunLogger(Logger):
             except Exception as error:  # noqa: BLE001 - whatever a logger raises must not cost the run
                 self._tell_end(self._record, _one_line(error))
         deadline = time.monotonic() + (10 * _HURRY if self._hurried else _FINISH)
-        for name, thread in self._threads.items():
-            self._look()
-            if name in self.problems:
-                continue
-            made, _ = thread.ask(_finish(self.loggers[name], status), deadline - time.monotonic(), self._wait)
-            if made:
+        self._look()
+        working = {name: thread for name, thread in self._threads.items() if name not in self.problems}
+        asked = {name: thread.begin(_finish(self.loggers[name], status)) for name, thread in working.items()}
+        for name, thread in working.items():
+            made, _ = thread.wait(asked[name], deadline - time.monotonic(), self._wait)
+            if made or name in self.problems:
                 continue
             if thread.failure is not None and not thread.missed:
                 self._tell_end(name, _one_line(thread.failure))
             elif thread.failure is None:
-                self._switch_off(name, f"had not taken {thread.missed} of its rows when the run ended")
+                late = f"had not taken {thread.missed} of its rows" if thread.missed else "had not closed"
+                self._switch_off(name, f"{late} when the run ended")
         self._look()
         for name, rows in self.missed.items():
             if rows:

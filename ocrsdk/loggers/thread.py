@@ -69,8 +69,16 @@ class LoggerThread:
         Returns:
             Whether it was made, and its result.
         """
+        return self.wait(self.begin(call), seconds, patience)
+
+    def begin(self, call: Callable[[], object]) -> _Answer:
+        """Hand over a call whose answer is waited for later."""
         answer = _Answer()
         self._put(call, 0, answer)
+        return answer
+
+    def wait(self, answer: _Answer, seconds: float, patience: float | None = None) -> tuple[bool, object]:
+        """Wait for the answer of ``begin``, as ``ask`` does."""
         deadline = time.monotonic() + seconds
         while self.failure is None and not self._off and not answer.event.is_set():
             left = deadline - time.monotonic()

@@ -11,6 +11,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
 
 from ocrsdk.errors import NonFiniteError, OcrsdkError, RunFolderError, SettingsError
+from ocrsdk.fingerprint import canonical_json
 from ocrsdk.logs import get_logger
 from ocrsdk.precision.certificates import Binding, Certificate, check_folder, revoke, save, versions_of
 from ocrsdk.precision.equivalence import MOST_MARGIN, Equivalence, equivalence
@@ -131,6 +132,12 @@ def check_parity(
         check_folder(kept)
     chosen = judged.options.model_dump(mode="json") if judged.options is not None else {}
     bound = Binding(candidate, chosen, dict(subject), device_name(where), versions_of(candidate))
+    try:
+        canonical_json(bound.subject)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"subject: is not JSON-ready ({error}); use texts, numbers, lists and dicts", parameter="subject"
+        ) from None
     runs: list[ArmRun] = []
     for seed in range(first_seed, first_seed + seeds):
         arms: tuple[tuple[Arm, str], ...] = (("baseline", baseline), ("candidate", candidate))

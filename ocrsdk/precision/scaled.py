@@ -46,7 +46,9 @@ class ScaledHalf(MixedPrecision):
         """Backward, unscale, clip (in ``_after_closure``), update if everything is finite, adapt the scale."""
         assert self.scaler is not None
         before = self.used_scale = self.scale
-        closure()
+        if closure() is None and all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
+            self.last_skipped = False  # the module has skipped the batch, as Lightning allows
+            return None
         self.scaler.unscale_(optimizer)
         self._after_closure(model, optimizer)
         result = self.scaler.step(optimizer, **kwargs)

@@ -9,7 +9,7 @@ import textwrap
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Secret, SecretBytes, SecretStr, ValidationError
 
 from ocrsdk.errors import SettingsError, nearest
 
@@ -107,8 +107,12 @@ def secret_names(model: type[BaseModel] | None) -> list[str]:
 def _mentions_secret(annotation: object) -> bool:
     from typing import get_args
 
-    if isinstance(annotation, type) and issubclass(annotation, SecretStr):
+    if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes | Secret):
         return True
+    if isinstance(annotation, type) and issubclass(
+        annotation, BaseModel
+    ):  # in a list or a union: the option is withheld as a whole
+        return bool(secret_names(annotation))
     return any(_mentions_secret(argument) for argument in get_args(annotation))
 
 

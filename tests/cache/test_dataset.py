@@ -293,3 +293,53 @@ def test_what_cannot_be_kept_is_named(value: Any, told: str):
 def test_a_class_that_was_not_given_is_never_built():
     with pytest.raises(TypeError, match=r"the value holds a Sample; give its class"):
         decode_value(encode_value(Sample(np.zeros(1), "a"), TYPES), {})
+
+
+def test_several_items_of_one_file_do_not_replace_each_other(tmp_path: Path):
+    path = tmp_path / "table.txt"
+    path.write_text("3 1 4 1 5")
+
+    class Rows(Cells):
+        def __init__(self) -> None:
+            super().__init__([np.full(3, int(word)) for word in path.read_text().split()])
+
+    def kept() -> CachedDataset[dict[str, Any]]:
+        return CachedDataset(
+            Rows(), name="rows", manifest={}, identity=lambda i: {**file_identity(path), "row": i}, folder=tmp_path / "cache"
+        )
+
+    for _ in range(3):
+        data = kept()
+        assert [int(item["image"][0]) for item in data] == [9, 1, 16, 1, 25]
+    assert data.counts().hits == 5
+    path.write_text("2 7 1 8 2 8")
+    changed = kept()
+    assert changed.explain(1).reason == "changed since it was kept"
+    assert [int(item["image"][0]) for item in changed] == [4, 49, 1, 64, 4, 64]
+
+
+def test_an_index_beyond_the_dataset_is_an_error_though_an_item_was_kept(tmp_path: Path, arrays: list[np.ndarray]):
+    list(cells(tmp_path, arrays))
+    fewer = cells(tmp_path, arrays[:2])
+    assert len(list(fewer)) == 2
+    with pytest.raises(IndexError):
+        fewer[2]
+    assert fewer[-1]["index"] == 1
+
+
+def test_fields_of_kept_classes_belong_to_the_version(tmp_path: Path):
+    made = [dataclass(type("Kept", (), {"__annotations__": names, "b": 0})) for names in ({"a": int}, {"a": int, "b": int})]
+    versions = set()
+    for cls in made:
+        data = CachedDataset([cls(1)], name="kept", manifest={}, identity=str, types=[cls], folder=tmp_path)
+        assert data[0] == data[0] == cls(1)
+        versions.add(data.version)
+    assert len(versions) == 2
+
+
+@pytest.mark.parametrize("part", [Path("a"), None, object()])
+def test_a_content_identity_is_of_content_and_not_of_addresses(part: Any):
+    with pytest.raises(TypeError, match="no array of numbers or texts"):
+        content_identity(part)
+    with pytest.raises(TypeError, match="MaskedArray"):
+        encode_value(np.ma.masked_array([1, 2], [True, False]), {}, "none")

@@ -84,6 +84,31 @@ def test_a_logger_that_is_slow_but_not_too_slow_gets_every_row(tmp_path: Path):
     assert run.problems == {}
 
 
+def test_a_logger_that_closes_slowly_leaves_the_others_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from ocrsdk.loggers import run_logger
+
+    monkeypatch.setattr(run_logger, "_FINISH", 0.4)
+    closed = threading.Event()
+
+    class Slow(RowLogger):
+        def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+            pass
+
+        def finalize(self, status: str) -> None:
+            time.sleep(2)
+
+    class Buffers(Slow):
+        def finalize(self, status: str) -> None:
+            closed.set()
+
+    logger = RunLogger("run", {"jsonl": JsonlLogger(tmp_path / "m.jsonl", "run"), "slow": Slow("run"), "buffers": Buffers("run")})
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.finalize("success")
+    assert closed.is_set()
+    assert set(logger.problems) == {"slow"}
+    assert "had not closed when the run ended" in str(logger.problems["slow"])
+
+
 def test_a_run_that_is_asked_to_stop_does_not_wait(tmp_path: Path, release: threading.Event):
     run = RunLogger("r", {"jsonl": JsonlLogger(tmp_path / "m.jsonl", "r"), "slow": Hanging(release, 0)}, patience=60)
     run.log_metrics({"a": 1.0}, 0)

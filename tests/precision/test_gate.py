@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ocrsdk import OcrsdkError, check_parity
+from ocrsdk import OcrsdkError, SettingsError, check_parity
 from ocrsdk.precision.certificates import read_all
 
 ALIKE = {"subject": {"model": "segmenter", "data": "bright pixels"}, "device": "cpu", "margin": 0.01}
@@ -93,3 +93,11 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
 def test_a_score_is_a_number(tmp_path: Path):
     with pytest.raises(OcrsdkError, match=r"train\('fp32', 0\) returned nan"):
         check_parity(lambda precision, seed: float("nan"), "fp16-safe", out=tmp_path / "out", **ALIKE)
+
+
+def test_a_subject_that_cannot_be_kept_is_refused_before_training(tmp_path: Path):
+    def train(precision: str, seed: int) -> float:
+        raise AssertionError("trained")
+
+    with pytest.raises(SettingsError, match="subject: is not JSON-ready"):
+        check_parity(train, "fp16-safe", subject={"data": tmp_path}, device="cpu", out=tmp_path / "out")

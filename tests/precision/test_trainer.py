@@ -148,3 +148,14 @@ print("steps", trainer.global_step, precision.guard.skipped_steps, trainer.preci
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "steps 7 1 2048.0" in done.stdout, done.stderr[-2000:]
+
+
+def test_a_step_that_gives_no_loss_is_no_update_and_no_error():
+    class Chooses(Segmenter):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx % 3 == 1 else super().training_step(batch, batch_idx)
+
+    precision, module = TrainerPrecision("fp16-safe", device="cpu"), Chooses()
+    precision.prepare(module)
+    quiet_trainer(max_epochs=1, callbacks=precision.callbacks, **precision.trainer_kwargs).fit(module, bright_pixels())
+    assert precision.guard.skipped_steps == 0

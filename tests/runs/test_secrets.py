@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import SecretBytes, SecretStr
 
+import ocrsdk
+from ocrsdk.settings.options import secret_names
 from ocrsdk.settings.sources import variable_of
 from tests.conftest import CLI
 from tests.packages import install
@@ -109,3 +112,22 @@ def test_a_secret_that_is_wrong_is_not_shown(cli: CLI, tmp_path: Path, env: dict
     assert result.returncode == 2
     assert SECRET not in result.stderr
     assert "cache.options.password: Input should be a valid string" in result.stderr
+
+
+def test_secrets_in_unions_and_lists_are_found():
+    class Connection(ocrsdk.Options):
+        host: str = "a"
+        token: SecretStr | None = None
+
+    class Open(ocrsdk.Options):
+        port: int = 1
+
+    class Options(ocrsdk.Options):
+        plain: Connection = Connection()
+        perhaps: Connection | None = None
+        many: tuple[Connection, ...] = ()
+        named: dict[str, Connection] | None = None
+        raw: SecretBytes | None = None
+        opened: tuple[Open, ...] = ()
+
+    assert secret_names(Options) == ["plain.token", "perhaps", "many", "named", "raw"]
