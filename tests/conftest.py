@@ -96,7 +96,7 @@ def cli(tmp_path: Path, request: pytest.FixtureRequest, warm: list[WarmCommands]
     def run(*args: str | Path, env: dict[str, str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCRSDK_", "WANDB_"))}
         environment = {**clean, **(env or {})}
-        if slow and not any(name.startswith("PYTHON") for name in env or {}):
+        if slow and not any(name.startswith("PYTHON") and name != "PYTHONPATH" for name in env or {}):
             if not warm:
                 warm.append(WarmCommands())
             return warm[0].run(list(map(str, args)), tmp_path, environment, timeout)
