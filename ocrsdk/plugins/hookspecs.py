@@ -1,7 +1,7 @@
 """Every hook of ocrsdk, on one screen.
 
 A plug-in is a module or object with functions of these names, marked with ``@ocrsdk.hookimpl``, and announced by its package
-in the entry-point group ``ocrsdk``. The built-ins come in the same way (``ocrsdk/builtin_plugins.py``).
+in the entry-point group ``ocrsdk``. The built-ins come in the same way (``ocrsdk/plugins/builtin.py``).
 """
 
 from __future__ import annotations
