@@ -124,7 +124,9 @@ def test_items_of_any_dataset_are_kept_by_backends_of_other_packages(environment
         more = [word for text in (f"cache.backend={backend}", *sets) for word in ("--set", text)]
         more += ["--set", "cache.dir=caches"]
         status = json.loads(environment.run("ocrsdk", "cache", "status", "--json", *more, cwd=tmp_path))
-        assert [(version["owner"], version["usage"]["entries"]) for version in status["versions"]] == [("squares", 6)] * 2
+        assert [(version["owner"], version["usage"]["entries"]) for version in status["versions"]] == [
+            ("squares", 12)
+        ] * 2  # each with its note
     finally:
         if server is not None:
             server.kill()
