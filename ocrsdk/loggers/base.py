@@ -91,7 +91,7 @@ class KnowsImages(Protocol):
         """Whether an earlier process logged pictures under this key at this step."""
 
 
-class RowLogger:
+class RowLogger(ABC):
     """Base of loggers that take rows: ``log_metrics`` is all that is left to write.
 
     It is no Lightning logger, and needs no Lightning to be imported: ``RunLogger`` is the one that a trainer sees. It may also be
@@ -106,6 +106,7 @@ class RowLogger:
     def __init__(self, name: str, version: str = "") -> None:
         self.name, self.version = name, version
 
+    @abstractmethod
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Keep one row.
 
@@ -116,12 +117,11 @@ class RowLogger:
         Raises:
             LoggerError: It cannot: the logger is switched off, and the run goes on.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no log_metrics")
 
-    def save(self) -> None:
+    def save(self) -> None:  # noqa: B027 - optional
         """Called after each row: bring to the disk what is worth it."""
 
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str) -> None:  # noqa: B027 - optional
         """The run has ended: close everything.
 
         Args:
