@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import time
 from contextlib import closing
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,30 +45,32 @@ class CacheControl:
     def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
         self.settings = settings
         self._progress: Progress = progress or (lambda items, total: items)
+        self._asked: CacheBackend | None = None
 
     def _open(self) -> SampleCache:
         return open_run_cache(self.settings, "control")
 
-    @cached_property
     def _current(self) -> CacheBackend:
         """The backend, for the version of the current settings: it is asked about all versions, and no entry is read through it."""
-        return self._open().backend
+        if self._asked is None:
+            self._asked = self._open().backend
+        return self._asked
 
     def _at(self, info: VersionInfo) -> CacheBackend:
         """The backend, for a version that is there."""
-        backend = self._current
+        backend = self._current()
         location = CacheLocation(backend.location.folder, info.version, info.manifest, info.budget)
         return call(type(backend), location, backend.options)
 
     def _stats(self, version: str) -> dict[str, tuple[Counts, float]]:
-        backend = self._current
+        backend = self._current()
         return read_sessions(backend.location.folder / backend.name / "stats" / version)
 
     # ----------------------------------------------------------------- look
 
     def status(self) -> CacheStatus:
         """All versions: their size, use, and why they are stale if they are."""
-        backend = self._current
+        backend = self._current()
         mine = backend.location
         found = []
         for info in backend.versions():
@@ -85,7 +86,7 @@ class CacheControl:
         Args:
             fix: Repair what can be repaired without losing a good value.
         """
-        backend = self._current
+        backend = self._current()
         mine, findings, versions, checked = backend.location, [], [], 0
         if backend.enabled:
             try:
@@ -155,7 +156,7 @@ class CacheControl:
         Args:
             which: ``stale`` (all of ocrsdk's own but the current one), ``all``, ``damaged``, or one version.
         """
-        backend = self._current
+        backend = self._current()
         versions = backend.versions()
         if which == "all":
             return versions
@@ -174,7 +175,7 @@ class CacheControl:
 
     def clear(self, versions: list[VersionInfo]) -> None:
         """Remove versions; processes that have them open see misses."""
-        backend = self._current
+        backend = self._current()
         for info in versions:
             backend.remove_version(info.version)
 
@@ -184,7 +185,7 @@ class CacheControl:
         ``cache.keep_versions`` counts for each owner apart. Those of an older layout, which nothing reads any more, are among them
         and do not count among the versions to keep.
         """
-        backend = self._current
+        backend = self._current()
         given = self.settings.cache
         oldest = time.time() - given.max_age.total_seconds() if given.max_age is not None else 0.0
         versions, newest = backend.versions(), dict[str, int]()

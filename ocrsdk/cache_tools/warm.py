@@ -6,16 +6,17 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset
 
-from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples
+from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples, page_names
+from ocrsdk.data.loader import Loader, LoaderWatch
 from ocrsdk.data.workers import choose_workers
 from ocrsdk.errors import OcrsdkError
 from ocrsdk.plugins.manager import call
 from ocrsdk.runs.build import eval_transform, sample_source, train_transform
 from ocrsdk.runs.cache import open_run_cache
 from ocrsdk.runs.check import read_folder, verification
-from ocrsdk.training.loader_errors import raised_in_loader
+from ocrsdk.training.loader_errors import loader_error, raised_in_loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +42,17 @@ def warm(settings: Settings, data: Path, progress: Callable[[Any, int], Any]) ->
     samples = KeptSamples(EvalDataset(found.val.annotations, eval_transform(settings), source, targets))
     both: ConcatDataset[int] = ConcatDataset([pages, samples])
     call(cache.backend.prepare)
+    workers = choose_workers(settings.data.workers)
+    watch = LoaderWatch(workers, page_names(ConcatDataset([pages, samples.samples])))
     try:
-        for _ in progress(DataLoader(both, batch_size=None, num_workers=choose_workers(settings.data.workers)), len(both)):
+        for _ in progress(Loader(both, watch, int, batch_size=None, num_workers=workers), len(both)):
             pass
     except OcrsdkError as error:
         raise raised_in_loader(error) or error from None
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        raise loader_error(error, [watch]) or error from error
+    finally:
+        watch.kill()
     cache.backend.close()
     counts = cache.counts()
     cache.close()

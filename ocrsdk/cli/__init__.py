@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 import traceback
-from typing import Annotated, ClassVar, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO, cast
 
 import typer
 
 from ocrsdk.cli.on_demand import Home, OnDemandGroup
 from ocrsdk.errors import OcrsdkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Commands(OnDemandGroup):
@@ -89,9 +93,44 @@ def in_command_terms(error: OcrsdkError) -> str:
     return text
 
 
+class _Ended(KeyboardInterrupt):
+    """A signal asked the command to end: what cleans up after an interrupt does so, and nothing takes it for a plug-in's exit."""
+
+
+@contextlib.contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise ``_Ended``, and exit with 128 and their number. What is ignored, as under nohup, stays so."""
+    received: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        received.append(number)
+        raise _Ended
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        if received:
+            sys.exit(128 + received[0])
+
+
 def main() -> None:
-    """The console script: an error raised on purpose becomes one line on stderr and exit code 2, any other a traceback and 70."""
+    """The console script.
+
+    An error raised on purpose becomes one line on stderr and exit code 2, any other a traceback and 70; after a signal the code is
+    128 and its number.
+    """
     sys.stderr = cast("TextIO", _Stderr(sys.stderr))
+    with _ending_on_signals():
+        _run()
+
+
+def _run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are no text
     try:

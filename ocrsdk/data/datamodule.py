@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
 
-from ocrsdk.data.dataset import EpochSampler, ReproducibleViews, SampleIndex, annotations_of
-from ocrsdk.data.workers import WorkLog
-from ocrsdk.logs import bind
+from ocrsdk.data.dataset import EpochSampler, ReproducibleViews, page_names
+from ocrsdk.data.loader import Loader, LoaderWatch
 from ocrsdk.types import Batch, TargetMaps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch.utils.data import Dataset
 
     from ocrsdk.types import Sample
 
@@ -43,20 +41,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         stacked = (np.stack([getattr(maps, name) for maps in drawn])[:, None] for name in names)
         targets = TargetMaps(*(torch.from_numpy(maps) for maps in stacked))
     return Batch(image, [replace(s, image=_NO_PIXELS, targets=None) for s in samples], targets)
-
-
-class _Noted(Dataset[Any]):
-    """Notes which sample a loader process works on, so that one that dies can be asked about."""
-
-    def __init__(self, dataset: Dataset[Sample], log: WorkLog) -> None:
-        self.dataset, self.log = dataset, log
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, where: Any) -> Sample:
-        self.log.note(where.index if isinstance(where, SampleIndex) else where)
-        return self.dataset[where]
 
 
 class DetectionDataModule(LightningDataModule):
@@ -88,38 +72,30 @@ class DetectionDataModule(LightningDataModule):
         self.train, self.val = train, val
         self.batch_size, self.workers = batch_size, workers
         self.sampler = EpochSampler(len(train), seed)  # type: ignore[arg-type]
-        self._train_log, self._val_log = (WorkLog(workers) if workers else None for _ in range(2))
+        self.watches = LoaderWatch(workers, page_names(train)), LoaderWatch(workers, page_names(val))
+        """Of the loaders for training and for validation."""
 
-    def train_dataloader(self) -> DataLoader[object]:
+    def train_dataloader(self) -> Loader:
         """Batches of crops; the last one of an epoch may be smaller."""
         views = ReproducibleViews(self.train)
-        return self._loader(views, self._train_log, self.batch_size, sampler=self.sampler, persistent_workers=self.workers > 0)
+        return self._loader(views, self.watches[0], self.batch_size, sampler=self.sampler, persistent_workers=self.workers > 0)
 
-    def val_dataloader(self) -> DataLoader[object]:
+    def val_dataloader(self) -> Loader:
         """One page a batch: pages differ in size."""
-        return self._loader(self.val, self._val_log, 1)
+        return self._loader(self.val, self.watches[1], 1)
 
-    def page_of(self, pid: int) -> str | None:
-        """The image, or the number of the sample, on which the loader process ``pid`` was working."""
-        for dataset, log in ((self.train, self._train_log), (self.val, self._val_log)):
-            if log is not None and (index := log.index_of(pid)) is not None:
-                pages = annotations_of(dataset)
-                return str(pages[index].image) if pages is not None else f"sample {index}"
-        return None
+    def waited(self) -> float:
+        """Seconds for which the main process has been waiting for a batch; 0 if it does not."""
+        return max(watch.waited() for watch in self.watches)
 
-    def dead_workers(self) -> list[int]:
-        """Training loader processes that have ended: they should run as long as the run."""
-        return self._train_log.dead() if self._train_log is not None else []
+    def kill_workers(self) -> None:
+        """End the loader processes that are left, after something went wrong with one."""
+        for watch in self.watches:
+            watch.kill()
 
-    def _loader(self, dataset: Dataset[Sample], log: WorkLog | None, batch_size: int, **kwargs: Any) -> DataLoader[object]:
-        return DataLoader(
-            _Noted(dataset, log) if log is not None else dataset,
-            batch_size=batch_size,
-            num_workers=self.workers,
-            collate_fn=collate,
-            worker_init_fn=_start_worker,
-            pin_memory=self.pin_memory,
-            **kwargs,
+    def _loader(self, dataset: Dataset[Sample], watch: LoaderWatch, batch_size: int, **options: Any) -> Loader:
+        return Loader(
+            dataset, watch, collate, batch_size=batch_size, num_workers=self.workers, pin_memory=self.pin_memory, **options
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -139,13 +115,3 @@ class DetectionDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was written."""
         self.sampler.epoch, self.sampler.start = state_dict["epoch"], state_dict["offset"]
-
-
-def _start_worker(worker: int) -> None:
-    """One thread each: workers share the CPUs with the training step. A signal to the group stops the run, not its workers."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    bind(worker=worker)
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

@@ -19,7 +19,7 @@ from ocrsdk.settings.sections import TargetSettings
 from ocrsdk.types import Annotation, Sample, TargetMaps, TextInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -203,6 +203,12 @@ def annotations_of(dataset: Dataset[object]) -> list[Annotation] | None:
         return None if any(part is None for part in parts) else [page for part in parts for page in part or ()]
     found = getattr(dataset, "annotations", None)
     return found if isinstance(found, list) else None
+
+
+def page_names(dataset: Dataset[object]) -> Callable[[int], str]:
+    """What each sample is called in messages, by its index: its image if the dataset tells it."""
+    pages = annotations_of(dataset)
+    return lambda index: str(pages[index].image) if pages is not None else f"sample {index}"
 
 
 class KeptPages(Dataset[int]):

@@ -72,14 +72,16 @@ def load_annotations(
     annotations = []
     with ThreadPoolExecutor(2) as pool:
         results = pool.map(check, pairs)
-        for result, _ in zip(results, progress((p for p, _ in pairs), len(pairs)) if progress else pairs, strict=True):
-            if isinstance(result, DataError):
-                if on_bad_sample == "stop":
-                    pool.shutdown(cancel_futures=True)
-                    raise type(result)(f"{result}. To skip such samples: --on-bad-sample skip") from result
-                report.skipped.append(str(result))
-            else:
-                annotations.append(result)
+        try:
+            for result, _ in zip(results, progress((p for p, _ in pairs), len(pairs)) if progress else pairs, strict=True):
+                if isinstance(result, DataError):
+                    if on_bad_sample == "stop":
+                        raise type(result)(f"{result}. To skip such samples: --on-bad-sample skip") from result
+                    report.skipped.append(str(result))
+                else:
+                    annotations.append(result)
+        finally:  # an error, or an interrupt, does not wait for the rest
+            pool.shutdown(cancel_futures=True)
     if not annotations:
         raise DataError(f"{root}: no usable sample is left ({len(report.skipped)} skipped); the first: {report.skipped[0]}")
     report.images = len(annotations)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from typing import TYPE_CHECKING
 
 from ocrsdk.errors import SettingsError
-
-if TYPE_CHECKING:
-    import torch
 
 MOST_WORKERS_PER_CPU = 4
 
@@ -41,42 +38,23 @@ class WorkLog:
     """
 
     def __init__(self, workers: int) -> None:
-        import torch
-
-        self._table = torch.full((max(1, workers), 2), -1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._rows = self._table.numpy()
+        self._rows = multiprocessing.RawArray("q", [-1] * 2 * workers)  # in a file elsewhere if /dev/shm is full
 
     def note(self, index: int) -> None:
-        """This loader process begins with the sample ``index``; in the main process nothing is noted."""
+        """This loader process begins with the sample ``index``, or is idle: -1; in the main process nothing is noted."""
         from torch.utils.data import get_worker_info
 
         worker = get_worker_info()
-        if worker is not None and worker.id < len(self._rows):
-            self._rows[worker.id] = os.getpid(), index
+        if worker is not None and 2 * worker.id < len(self._rows):
+            self._rows[2 * worker.id : 2 * worker.id + 2] = os.getpid(), index
 
     def index_of(self, pid: int) -> int | None:
-        """The sample that the process was working on; None if it is unknown."""
-        for row_pid, index in self._rows.tolist():
-            if row_pid == pid:
+        """The sample that the process was working on; None if it has begun none."""
+        for row_pid, index in zip(self._rows[::2], self._rows[1::2], strict=True):
+            if row_pid == pid and index >= 0:
                 return int(index)
         return None
 
-    def dead(self) -> list[int]:
-        """Loader processes that have ended."""
-        return [int(pid) for pid, _ in self._rows.tolist() if pid >= 0 and not _runs(pid)]
-
-    def __getstate__(self) -> torch.Tensor:
-        table: torch.Tensor = self._table
-        return table
-
-    def __setstate__(self, table: torch.Tensor) -> None:
-        self._table, self._rows = table, table.numpy()
-
-
-def _runs(pid: int) -> bool:
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    def processes(self) -> list[int]:
+        """Their pids, of those that have ended, too."""
+        return [pid for pid in self._rows[::2] if pid >= 0]

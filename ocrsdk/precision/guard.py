@@ -157,8 +157,8 @@ class PrecisionGuard(Callback):
             group.update(values)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The module is left as it was before the update that stopped the run."""
-        if isinstance(exception, NonFiniteError) and self.window:
+        """The module is left as it was before the update that stopped the run, or whose next batch did not come."""
+        if self.window:
             self.restore()
         self.window.clear()
 

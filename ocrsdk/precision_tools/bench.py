@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from ocrsdk.errors import OcrsdkError, TrainingError
 from ocrsdk.logs import configure
+from ocrsdk.processes import python_module
 from ocrsdk.settings.sources import child_environment
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
 
     from ocrsdk.precision.base import PrecisionStrategy
@@ -136,14 +138,13 @@ class MeasuringProcess:
     @contextmanager
     def started(cls, cell: Cell) -> Iterator[MeasuringProcess]:
         """A new one, which ends with the context."""
-        command = [sys.executable, "-m", "ocrsdk.precision_tools.bench", json.dumps(asdict(cell))]
-        with tempfile.TemporaryFile("w+", errors="replace") as errors:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
-            try:
-                yield cls(process, errors)
-            finally:
-                process.kill()
-                process.communicate()
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as errors,
+            python_module(
+                "ocrsdk.precision_tools.bench", [json.dumps(asdict(cell))], stdin=PIPE, stdout=PIPE, stderr=errors
+            ) as process,
+        ):
+            yield cls(process, errors)
 
     def answer(self, command: str = "") -> Any:
         """What it says next, after ``command`` if there is one."""
@@ -269,15 +270,16 @@ def cache_memory(data: Path | None, policies: Sequence[str] = ("off", "image", "
         environment = child_environment()
         for policy in policies:
             command = [
-                sys.executable, "-m", "ocrsdk", "train", str(data), "--epochs", "2", "--workers", "0", "--json",
+                "train", str(data), "--epochs", "2", "--workers", "0", "--json",
                 "--set", "trainer.accelerator=cpu",
                 "--run-dir", str(root / policy), "--set", f"cache.policy={policy}", "--set", f"cache.dir={root / 'cache'}",
                 "--set", f"trainer.val_loss={str(policy == 'maps').lower()}",
             ]  # fmt: skip
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-            if done.returncode:
-                raise TrainingError(f"cache.policy={policy}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-            yield policy, json.loads(done.stdout)["peak_memory_bytes"]
+            with python_module("ocrsdk", command, environment, stdout=PIPE, stderr=PIPE) as child:
+                answer, errors = child.communicate()
+            if child.returncode:
+                raise TrainingError(f"cache.policy={policy}: {(errors.strip().splitlines() or ['?'])[-1]}")
+            yield policy, json.loads(answer)["peak_memory_bytes"]
 
 
 if __name__ == "__main__":

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import suppress
 from math import isfinite
+from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 from ocrsdk.errors import NonFiniteError, TrainingError
 from ocrsdk.loggers.rows import FILE_NAME, read_rows
 from ocrsdk.models.checkpoint import read_checkpoint
 from ocrsdk.precision.gate import ArmRun
+from ocrsdk.processes import python_module
 from ocrsdk.runs.folder import last_checkpoint
 from ocrsdk.settings.sources import child_environment, variable_of
 
@@ -47,24 +47,28 @@ def paired_runs(
 
 def _train(settings: Settings, arm: Arm, folder: Path, config: Path, environment: dict[str, str]) -> ArmRun:
     config.write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")  # JSON is YAML, too
-    command = [sys.executable, "-m", "ocrsdk", "train", "--config", str(config), "--json", "--log-format", "json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    (log := config.with_suffix(".log")).write_text(done.stderr, encoding="utf-8")
+    command = ["train", "--config", str(config), "--json", "--log-format", "json"]
+    log = config.with_suffix(".log")
+    with (
+        log.open("w", encoding="utf-8") as errors,
+        python_module("ocrsdk", command, environment, stdout=PIPE, stderr=errors) as child,
+    ):
+        answer, _ = child.communicate()
     strategy = settings.precision.strategy
-    if done.returncode == 0:
-        result = json.loads(done.stdout)
+    if child.returncode == 0:
+        result = json.loads(answer)
         return ArmRun(
             arm, strategy, settings.seed, 100 * result["score"]["hmean"], str(folder), result["images_per_second"],
             result["peak_memory_bytes"], result["skipped_steps"], _losses(folder), "", _data(folder),
         )  # fmt: skip
-    last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+    last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["without a word"])[-1]
     with suppress(ValueError):  # else it is no error that was raised on purpose
         told = json.loads(last)
         last = told["event"]
         if told.get("kind") == NonFiniteError.__name__:
             losses, data = _losses(folder), _data(folder)
             return ArmRun(arm, strategy, settings.seed, 0.0, str(folder), losses=losses, stopped=last, data=data)
-    raise TrainingError(f"the run {folder.name} ended with exit code {done.returncode}: {last} (all of it: {log})")
+    raise TrainingError(f"the run {folder.name} ended with exit code {child.returncode}: {last} (all of it: {log})")
 
 
 def _losses(folder: Path) -> list[float | None]:

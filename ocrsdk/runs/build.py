@@ -196,7 +196,7 @@ def build_training(
     logger = build_run_logger(
         parts.checked.loggers, info, states, columns=rows.columns, patience=settings.logging.patience.total_seconds(), more=loggers
     )
-    signals = StopSignals([limits.request_stop, *([logger.hurry] if logger is not None else [])])
+    signals = StopSignals([limits.request_stop, *([logger.hurry] if logger is not None else [])], datamodule.waited)
     checkpoints = BestAndLast(folder / "checkpoints", given.save_every.total_seconds(), limits)
     resources = Resources(device, values)
     used: list[Callback] = [

@@ -20,8 +20,9 @@ from ocrsdk.runs.build import build_run, build_training
 from ocrsdk.runs.environment import describe
 from ocrsdk.runs.precision import tell_precision
 from ocrsdk.runs.results import FitResult
-from ocrsdk.training.loader_errors import end_loaders, loader_error
+from ocrsdk.training.loader_errors import loader_error
 from ocrsdk.training.memory import keep_freed_memory
+from ocrsdk.training.signals import StoppedWaitingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,11 +107,13 @@ def _train(
             warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
             checkpoint = resumed.path if resumed is not None else None
             training.trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
-    except Exception as error:
-        shown = loader_error(error, training.datamodule)
+    except StoppedWaitingError:
+        training.datamodule.kill_workers()
+    except BaseException as error:
+        shown = loader_error(error, training.datamodule.watches)
+        training.datamodule.kill_workers()  # Python would wait for them at its end, and they may wait for each other
         if shown is None:
             raise
-        end_loaders()
         raise shown from error
     finally:
         cache.close()

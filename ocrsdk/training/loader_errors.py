@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from typing import TYPE_CHECKING
 
 from ocrsdk.errors import OcrsdkError, TrainingError
 
 if TYPE_CHECKING:
-    from ocrsdk.data.datamodule import DetectionDataModule
+    from collections.abc import Sequence
+
+    from ocrsdk.data.loader import LoaderWatch
 
 _DEAD = re.compile(r"DataLoader worker \(pid\(?s?\)? (\d+)[^)]*\)(?: is killed by signal: ([^.]*))?")
 
 
-def loader_error(error: BaseException, datamodule: DetectionDataModule) -> OcrsdkError | None:
+def loader_error(error: BaseException, watches: Sequence[LoaderWatch]) -> OcrsdkError | None:
     """The error to show instead of ``error``; None if it does not come from a loader process.
 
     Args:
         error: What training raised.
-        datamodule: Whose loaders it used.
+        watches: Of the loaders that were used.
     """
     if isinstance(error, OcrsdkError):
         return raised_in_loader(error)
+    if isinstance(error.__context__, OcrsdkError):  # which Lightning's own cleaning up has stumbled over
+        return raised_in_loader(error.__context__) or error.__context__
     found = _DEAD.search(str(error))
+    dead = [pid for watch in watches for pid in watch.dead()]
     if found is not None:
         pid, signal = int(found[1]), found[2]
-    elif isinstance(error, EOFError | ConnectionError) and (dead := datamodule.dead_workers()):
+    elif isinstance(error, EOFError | ConnectionError) and dead:
         pid, signal = dead[0], None  # it died while it was sending
     else:
         return None
-    page = datamodule.page_of(pid)
+    page = next((page for watch in watches if (page := watch.work_of(pid))), None)
     where = f" while it worked on {page}" if page else ""
+    for watch in watches:
+        if (seconds := watch.frozen.get(pid)) is not None:
+            return TrainingError(
+                f"the loader process {pid} was stopped (SIGSTOP, or a debugger) for {seconds:.0f} s{where}, and was ended. "
+                "The last good step is saved: --resume goes on"
+            )
     why = f"was killed ({signal.strip().lower()})" if signal else "ended unexpectedly"
     return TrainingError(
-        f"the loader process {pid} {why}{where}. If memory ran out, use fewer --workers or a smaller data.batch_size; "
-        "checkpoints are untouched: --resume goes on"
+        f"the loader process {pid} {why}{where}. If memory ran out, use fewer --workers or a smaller data.batch_size. "
+        "The last good step is saved: --resume goes on"
     )
 
 
@@ -46,9 +56,3 @@ def raised_in_loader(error: OcrsdkError) -> OcrsdkError | None:
         return None
     last = text.strip().splitlines()[-1]
     return type(error)(last.partition(": ")[2] or last)
-
-
-def end_loaders() -> None:
-    """Kill what is left of the loader processes: they heed no SIGTERM, and one may wait for what a dead one held."""
-    for process in multiprocessing.active_children():
-        process.kill()

@@ -132,15 +132,3 @@ def test_f65_a_run_in_which_every_update_was_left_out_is_an_error(cli: CLI, synt
                  "--set", "precision.options.init_scale=65536", "--set", "loss.l1_weight=1e9", *small)  # fmt: skip
     assert result.returncode in (1, 3), result.stderr
     assert "0 steps were made" in json.loads(result.stdout)["runs"][1]["stopped"]
-
-
-@pytest.mark.slow
-def test_a_check_that_is_terminated_ends_its_training(cli: CLI, synth_pages: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "ocrsdk", "precision", "check", synth_pages, "--candidate", "fp16-safe", "--epochs", "1000"]
-    process = psutil.Popen([*map(str, command), "--set", "data.workers=0"], cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while not (children := process.children()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.terminate()
-    assert process.wait(30) == 143
-    assert psutil.wait_procs(children, 10)[1] == []

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback
 
 from ocrsdk import Pipeline, Settings
-from ocrsdk.errors import CheckpointError, RunFolderError, TrainingError
+from ocrsdk.errors import CheckpointError, ImageError, RunFolderError, TrainingError
 from ocrsdk.loggers.rows import read_rows
 from ocrsdk.loggers.wandb_file import read_history
+from ocrsdk.models.checkpoint import read_checkpoint
 from ocrsdk.models.dbnet import DBNet
+from ocrsdk.settings.sections import CacheSettings
 from ocrsdk.training.module import DetectionModule
 from ocrsdk.types import Batch
 from tests.conftest import CLI
@@ -193,3 +196,38 @@ def test_f46_other_options_of_the_precision_are_refused_unless_they_are_meant(tm
         Pipeline(pinned([], None, 2)).fit(synth_pages, resume=tmp_path / "run")
     done = Pipeline(pinned([], None, 2)).fit(synth_pages, resume=tmp_path / "run", allow_precision_change=True)
     assert done.epochs == 2
+
+
+class TakesAway(Callback):
+    """The images of ``pages`` are gone after so many training batches."""
+
+    def __init__(self, pages: Path, batches: int) -> None:
+        self.pages, self.left = pages, batches
+
+    def on_train_batch_end(self, *_args: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            (self.pages / "images").rename(self.pages / "elsewhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batches", "accumulate", "steps"), [(2, 1, 2), (3, 1, 3), (1, 2, 0), (4, 2, 2)])
+def test_f76_pages_that_are_gone_cost_no_step(tmp_path: Path, synth_pages: Path, batches: int, accumulate: int, steps: int):
+    pages = tmp_path / "pages"
+    shutil.copytree(synth_pages, pages)
+
+    def pipeline(name: str) -> Pipeline:
+        given = settings(tmp_path / name).model_copy(update={"cache": CacheSettings(policy="off")})
+        return Pipeline(given.model_copy(update={"trainer": given.trainer.model_copy(update={"accumulate": accumulate})}))
+
+    whole = pipeline("whole").fit(pages)  # three batches an epoch
+    with pytest.raises(ImageError, match="cannot be read"):
+        pipeline("part").fit(pages, callbacks=[TakesAway(pages / "train", batches)])
+    last = read_checkpoint(tmp_path / "part/checkpoints/last.ckpt")
+    assert last["global_step"] == steps
+    (pages / "train/elsewhere").rename(pages / "train/images")
+    part = pipeline("part").fit(pages, resume=tmp_path / "part")
+    assert part.steps == whole.steps
+    for name, value in weights(whole.last_checkpoint).items():
+        assert torch.equal(value, weights(part.last_checkpoint)[name]), name
+    assert logged(tmp_path / "part") == logged(tmp_path / "whole")

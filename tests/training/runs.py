@@ -25,7 +25,7 @@ def start(folder: Path, *args: Any) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_rows(process: subprocess.Popen[str], path: Path, rows: int) -> None:
+def wait_for_rows(process: subprocess.Popen[Any], path: Path, rows: int) -> None:
     end = time.monotonic() + 120
     while not (path.exists() and path.read_bytes().count(b"\n") >= rows):
         assert process.poll() is None, process.communicate()

@@ -9,10 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
+from ocrsdk.loggers.rows import read_rows
+from ocrsdk.models.checkpoint import read_checkpoint
 from ocrsdk.training.checkpoint import AtomicCheckpointIO
+from tests.training.runs import SMALL, start, wait_for_rows
 
 
 @pytest.mark.slow
@@ -37,6 +41,35 @@ def test_f60_f61_f62_signals_save_a_checkpoint(tmp_path: Path, synth_pages: Path
     assert "--resume run" in out
     assert "Traceback" not in err
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_f73_a_signal_ends_a_wait_for_processes_that_are_stopped(tmp_path: Path, synth_pages: Path):
+    process = start(tmp_path, synth_pages, "--run-dir", "run", "--epochs", "100000", "--workers", "2", *SMALL)
+    wait_for_rows(process, tmp_path / "run/metrics.jsonl", 4)
+    for worker in psutil.Process(process.pid).children():
+        if worker.name().startswith("pt_"):
+            worker.suspend()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert "--resume run" in out
+    assert "Traceback" not in err
+    steps = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["global_step"]
+    assert steps == read_rows(tmp_path / "run/metrics.jsonl")[-1]["step"] + 1
+
+
+@pytest.mark.slow
+def test_f75_a_run_under_nohup_outlives_its_terminal(tmp_path: Path, synth_pages: Path):
+    command = ["nohup", sys.executable, "-m", "ocrsdk", "train", str(synth_pages), "--run-dir", "run", "--epochs", "100000", *SMALL]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    rows = tmp_path / "run/metrics.jsonl"
+    wait_for_rows(process, rows, 3)
+    process.send_signal(signal.SIGHUP)
+    wait_for_rows(process, rows, rows.read_text().count("\n") + 8)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
 
 
 @pytest.mark.slow

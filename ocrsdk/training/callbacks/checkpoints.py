@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from ocrsdk.errors import CheckpointError
+from ocrsdk.logs import get_logger
 from ocrsdk.models.checkpoint import read_checkpoint
 from ocrsdk.training.module import detection_module
 
@@ -24,8 +26,8 @@ class BestAndLast(Checkpoint):
     """Keeps two checkpoints.
 
     ``last.ckpt`` is written before the first update, so that a run can go on from wherever it is killed; then whenever the one
-    before is older than ``every_seconds``, when a run is stopped, and at the end. An update with a validation after it is left to
-    the next one, so a run that is validated after every update saves at the end of epochs only.
+    before is older than ``every_seconds``, when a run is stopped, when no further batch comes, and at the end. An update with a
+    validation after it is left to the next one, so a run that is validated after every update saves at the end of epochs only.
 
     Args:
         folder: Where they go.
@@ -40,6 +42,8 @@ class BestAndLast(Checkpoint):
         self.best_hmean = -1.0
         self._saved_at = time.monotonic()
         self._saved_step = -1
+        self._batches: int | None = None
+        """Batches of the update under way that are done, between two batches; None during one."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are the best so far; the later one of two equals."""
@@ -63,10 +67,36 @@ class BestAndLast(Checkpoint):
         last validation of a run that ends within an epoch, as Lightning then takes the epoch for finished.
         """
         module = detection_module(pl_module)
-        if trainer.is_last_batch or not module.ends_update(batch_idx):
+        self._batches = 0 if module.ends_update(batch_idx) else (batch_idx + 1) % trainer.accumulate_grad_batches
+        if trainer.is_last_batch or self._batches:
             return
         if trainer.should_stop or (self._is_old() and not self._limits.validation_due):
             self._save_last(trainer, module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """From here on weights may be half updated."""
+        self._batches = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save the last update if no further batch came: a page is gone, a loader process has died, a wait was ended.
+
+        What callbacks keep of an update under way has been put back by now, as this one is called last. Lightning's counters are
+        set to what they are when it calls ``on_train_batch_end``: a run that goes on from there is its ordinary case.
+        """
+        if self._batches is None:
+            return
+        loop = trainer.fit_loop.epoch_loop
+        for count in (loop.batch_progress.current, loop.batch_progress.total):
+            for name in ("ready", "started", "processed", "completed"):
+                setattr(count, name, getattr(count, name) - self._batches)
+        if loop.batch_progress.current.ready:
+            for count in (loop.batch_progress.current, loop.batch_progress.total):
+                count.completed -= 1
+            loop._batches_that_stepped -= 1
+        try:
+            self._save_last(trainer, detection_module(pl_module))
+        except (OSError, CheckpointError) as error:
+            get_logger(__name__).warning("the last step cannot be saved; an older checkpoint is there", reason=str(error))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end, and if the last one is old; a validation that was due has been made."""

@@ -34,6 +34,7 @@ class Rows(Callback):
     def __init__(self, limits: RunLimits, values: RunValues) -> None:
         self._limits, self._values = limits, values
         self.samples = 0
+        self._of_update = 0
 
     def columns(self) -> dict[str, float]:
         """Further columns of every row; the writer asks for them."""
@@ -45,7 +46,9 @@ class Rows(Callback):
         """Write the update's row, if it is one to be logged."""
         module = detection_module(pl_module)
         self.samples += len(batch.image)
+        self._of_update += len(batch.image)
         if module.ends_update(batch_idx):
+            self._of_update = 0
             if module.logs_last_step:
                 self._write(trainer, module, self._values.step)
             self._values.step.clear()
@@ -56,6 +59,11 @@ class Rows(Callback):
         if not (self._limits.stop_requested and not trainer.is_last_batch):  # a resumed run ends the epoch, and writes its row
             self._write(trainer, module, self._values.epoch)
         self._values.epoch.clear()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Batches of an update that was not made are seen again by the run that goes on."""
+        self.samples -= self._of_update
+        self._of_update = 0
 
     def _write(self, trainer: Trainer, module: DetectionModule, values: dict[str, Any]) -> None:
         if isinstance(trainer.logger, RunLogger) and values:
