@@ -49,9 +49,7 @@ def python_module(
     process = None
     try:
         command = [sys.executable, "-m", "ocrsdk.processes", str(ours), module, *arguments]
-        process = subprocess.Popen(
-            command, env=environment, pass_fds=(ours,), text=True, stdin=stdin, stdout=stdout, stderr=stderr
-        )
+        process = subprocess.Popen(command, env=environment, pass_fds=(ours,), text=True, stdin=stdin, stdout=stdout, stderr=stderr)
         yield process
     finally:
         os.close(theirs)

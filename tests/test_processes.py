@@ -18,6 +18,7 @@ import pytest
 from tests.training.runs import SMALL
 
 ENDINGS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL]
+SILENT: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
 PARENT = """
 import signal, sys
 from ocrsdk.processes import python_module
@@ -58,9 +59,7 @@ def test_a_module_ends_with_the_process_that_runs_it(number: signal.Signals):
     rng = random.Random(int(number))
     for _ in range(8):
         mark = uuid.uuid4().hex
-        parent = subprocess.Popen(
-            [sys.executable, "-c", PARENT, "pass"], env={**os.environ, "MARK": mark}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        parent = subprocess.Popen([sys.executable, "-c", PARENT, "pass"], env={**os.environ, "MARK": mark}, **SILENT)
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
         time.sleep(rng.uniform(0, 0.15))  # from within the start of the child to well after it

@@ -101,6 +101,7 @@ def set_up_output(verbose: bool = False, quiet: bool = False, log_format: str = 
         warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's bound for a warning; ours is twice that
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\.")
         warnings.filterwarnings("ignore", module=r"torch\.")
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which our errors name
 
 
 def load_libraries() -> None:

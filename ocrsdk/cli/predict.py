@@ -43,7 +43,7 @@ def predict(
         else:
             raise DataError(f"{path}: no such file or folder")
     for file in files:
-        check_image(file, decode=False)
+        check_image(file)
     if json is not None and str(json) != "-":
         _check_json(json, [checkpoint, *files])
     if draw is not None:

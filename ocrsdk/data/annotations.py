@@ -10,6 +10,8 @@ A data folder holds ``images/`` and ``labels/``; a data set for training holds s
 from __future__ import annotations
 
 import math
+import os
+import re
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from ocrsdk.geometry import is_valid
 from ocrsdk.types import Annotation, TextInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,13 +35,14 @@ def read_icdar15(path: Path) -> tuple[TextInstance, ...]:
     """Read one ICDAR-2015 label file: ``x1,y1,...,x4,y4,transcription`` a line.
 
     UTF-8 with or without BOM, LF or CRLF. The transcription is everything after the eighth comma, kept as it is; it may be missing.
-    ``###`` and nothing else marks a don't-care region. An empty file means a page without text.
+    ``###`` marks a don't-care region, also in quotes, between blanks, or behind one more column (a script, a flag). An empty file
+    means a page without text.
 
     Args:
         path: The label file.
 
     Raises:
-        AnnotationError: A line is malformed; the message names file, line and what was found.
+        AnnotationError: A line is malformed, or of another format or unit; the message names file, line and what was found.
     """
     return _read_lines(path, _split_quad)
 
@@ -71,8 +74,20 @@ def _read_lines(path: Path, split: Callable[[str, str], tuple[list[str], str]]) 
             where = f"{path}:{number}"
             coordinates, transcription = split(line, where)
             polygon = _parse_polygon(coordinates, line, where)
-            instances.append(TextInstance(polygon, transcription, transcription == IGNORE_MARK))
+            instances.append(TextInstance(polygon, transcription, _is_ignore_mark(transcription)))
+    if instances and max(np.abs(instance.polygon).max() for instance in instances) <= _ONE:
+        raise AnnotationError(
+            f"{path}: all coordinates lie between 0 and 1, as shares of the page's size do; multiply them by its width and height"
+        )
     return tuple(instances)
+
+
+_ONE = 1.5
+"""Pixels. Where no coordinate is larger, no text can be; shares of the page may lie a little beyond it."""
+
+
+def _is_ignore_mark(transcription: str) -> bool:
+    return transcription.rpartition(",")[2].strip().strip("\"'").strip() == IGNORE_MARK
 
 
 def _split_quad(line: str, where: str) -> tuple[list[str], str]:
@@ -81,7 +96,31 @@ def _split_quad(line: str, where: str) -> tuple[list[str], str]:
         raise AnnotationError(
             f"{where}: {len(fields)} fields, expected 8 coordinates and a text (x1,y1,...,x4,y4,text): {_cut(line)}"
         )
-    return fields[:8], fields[8] if len(fields) > 8 else ""
+    text = fields[8] if len(fields) > 8 else ""
+    rest = text.split(",")
+    if len(rest) >= 3 and not _THOUSANDS.fullmatch(text) and _are_corners(fields[:8], rest[: len(rest) // 2 * 2]):
+        raise AnnotationError(
+            f"{where}: {len(line.split(','))} fields, which look like the outline of a polygon with more than four corners: "
+            f"{_cut(line)}; such labels belong into NAME.jpg.txt, for the image NAME.jpg"
+        )
+    return fields[:8], text
+
+
+_THOUSANDS = re.compile(r"\s*\d{1,3}(,\d{3}){1,2}(\.\d+)?\s*")
+
+
+def _are_corners(quad: list[str], more: list[str]) -> bool:
+    """Whether fields behind four corners are further ones: numbers, and close to the first four."""
+    try:
+        corners, further = (np.array([_number(field) for field in fields]).reshape(-1, 2) for fields in (quad, more))
+    except ValueError:
+        return False
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    side = (high - low).max()
+    if len(further) <= 2:  # a text like 1,2,3 may pass for a corner
+        return bool(((further >= low - side / 2) & (further <= high + side / 2)).all())
+    steps = np.linalg.norm(np.diff(np.concatenate([corners[-1:], further]), axis=0), axis=1)
+    return bool((steps <= 4 * side).all())
 
 
 def _split_polygon(line: str, where: str) -> tuple[list[str], str]:
@@ -90,6 +129,11 @@ def _split_polygon(line: str, where: str) -> tuple[list[str], str]:
         raise AnnotationError(
             f"{where}: {len(coordinates)} coordinates before the text, expected an even number from 6 on "
             f"(x1,y1,...,xn,yn,text): {_cut(line)}"
+        )
+    if len(coordinates) in (10, 12) and not _are_corners(coordinates[:8], coordinates[8:]):
+        raise AnnotationError(
+            f"{where}: corner {','.join(coordinates[8:10])} lies far from the first four: {_cut(line)}. A text with commas cannot "
+            "be written in this format; quads belong into gt_NAME.txt"
         )
     return coordinates, text
 
@@ -156,7 +200,15 @@ def write_labels(folder: Path, image_name: str, instances: Sequence[TextInstance
 
 def find_images(folder: Path) -> list[Path]:
     """Image files directly in ``folder``, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in _visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Files that are not hidden, and links that lead nowhere: a pipe or a socket would be waited for."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and (entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())):
+                yield Path(entry.path)
 
 
 def other_files(folder: Path) -> list[str]:
@@ -183,13 +235,14 @@ def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
     images = find_images(images_dir)
     if not images:
         raise DataError(f"{images_dir}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-    labels = {unicodedata.normalize("NFC", p.name): p for p in sorted(labels_dir.glob("*.txt"))}
-    pairs, problems = [], []
+    pairs, problems, labels = [], list[DataError](), dict[str, Path]()
+    for path in sorted(path for path in _visible(labels_dir) if path.suffix.lower() == ".txt"):
+        if (twin := labels.setdefault(_plain(path.name), path)) != path:
+            problems.append(DataError(f"{path}: would be the label of the same image as {twin.name}; remove one"))
     used: dict[str, Path] = {}
     for image in images:
-        stem = unicodedata.normalize("NFC", image.stem)
-        whole = unicodedata.normalize("NFC", image.name)
-        names = [name for name in (f"gt_{stem}.txt", f"{stem}.txt", f"{whole}.txt") if name in labels]
+        stem = _plain(image.stem)
+        names = [name for name in (f"gt_{stem}.txt", f"{stem}.txt", f"{_plain(image.name)}.txt") if name in labels]
         if not names:
             problems.append(
                 DataError(f"{image}: no label file; expected {labels_dir / f'gt_{stem}.txt'} (empty for a page without text)")
@@ -209,11 +262,19 @@ def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
     return pairs, problems
 
 
+def _plain(name: str) -> str:
+    """The name, the same on every system: composed characters, endings in lower case."""
+    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))  # noqa: PTH122 - of a name, not of a path
+    if suffix.lower() == ".txt" and Path(stem).suffix.lower() in IMAGE_SUFFIXES:
+        stem = _plain(stem)
+    return stem + (suffix.lower() if suffix.lower() in {".txt", *IMAGE_SUFFIXES} else suffix)
+
+
 def read_annotation(image: Path, label: Path) -> Annotation:
     """The annotation of one image.
 
     Raises:
         AnnotationError: The label file is malformed.
     """
-    is_polygons = unicodedata.normalize("NFC", label.name) == unicodedata.normalize("NFC", f"{image.name}.txt")
+    is_polygons = _plain(label.name) == f"{_plain(image.name)}.txt"
     return Annotation(image, read_icdar_polygons(label) if is_polygons else read_icdar15(label))

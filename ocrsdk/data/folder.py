@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ocrsdk.data.annotations import other_files, pair_files, read_annotation
-from ocrsdk.data.image import check_image
+from ocrsdk.data.image import check_image, is_blank, read_image
+from ocrsdk.data.units import Extent
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.fingerprint import fingerprint
 from ocrsdk.geometry import clip_to_page
@@ -31,10 +34,14 @@ class DataReport:
     ignored: int = 0
     outside: list[str] = field(default_factory=list)
     """``file: region`` for each region that reaches more than a pixel beyond its page."""
+    blank: list[str] = field(default_factory=list)
+    """Images of one colour, where every image was decoded."""
     unread: list[str] = field(default_factory=list)
     """Names in ``images/`` that are no images by their ending."""
     skipped: list[str] = field(default_factory=list)
     """One message for each skipped sample."""
+    extents: list[Extent] = field(default_factory=list)
+    """Of each page with text."""
 
 
 def load_annotations(
@@ -88,6 +95,7 @@ def load_annotations(
     report.instances = sum(len(a.instances) for a in annotations)
     report.ignored = sum(i.ignore for a in annotations for i in a.instances)
     report.outside.sort()
+    report.blank.sort()
     return annotations, report
 
 
@@ -103,15 +111,24 @@ def read_sample(
     Raises:
         DataError: It cannot be used.
     """
-    annotation = read_annotation(image, label)
-    size = check_image(image, decode=verify == "decode")
-    return _settle_outside(annotation, size, outside, report or DataReport(image.parent))
+    annotation, report = read_annotation(image, label), report or DataReport(image.parent)
+    if verify == "decode":
+        pixels = read_image(image)
+        size = pixels.shape[0], pixels.shape[1]
+        if is_blank(pixels):
+            report.blank.append(str(image))
+    else:
+        size = check_image(image)
+    return _settle_outside(annotation, size, outside, report)
 
 
 def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outside, report: DataReport) -> Annotation:
     """Apply the policy for regions beyond the page; up to one pixel is the usual off-by-one of inclusive corners."""
     height, width = size
     settled = []
+    if annotation.instances:
+        right, bottom = np.max([instance.polygon.max(axis=0) for instance in annotation.instances], axis=0)
+        report.extents.append(Extent(float(right), float(bottom), width, height))
     for number, instance in enumerate(annotation.instances, 1):
         low, high = instance.polygon.min(axis=0), instance.polygon.max(axis=0)
         if (low >= -1).all() and high[0] <= width and high[1] <= height:

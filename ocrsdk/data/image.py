@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+import stat
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ocrsdk.errors import ImageError
 
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded (a small file can ask for gigabytes): Pillow's own bound."""
 _EXIF_ORIENTATION = 0x0112
+_TIFF_BITS = 258
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Decode an image file.
 
     The EXIF orientation is applied, once; grey, palette, CMYK and 16-bit images become 8-bit RGB; transparent ones lie on white.
+    Many scanners and cameras fill 10, 12 or 14 of 16 bits: the largest number of as few of 8, 10, 12, 14 or 16 bits as the image
+    needs becomes 255.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -40,15 +45,18 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """As ``read_image``, from the bytes of an image file; errors call it ``name``."""
     header = _checked(data, name)
-    if header.transparent:
+    if header.bits <= 8 and (header.transparent or not header.ended):
         try:
             with Image.open(io.BytesIO(data)) as image:
-                return _on_white(image)
+                return _on_white(image) if header.transparent else np.array(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
         except Exception as error:  # Pillow's readers raise many kinds
             raise ImageError(f"{name}: cannot be decoded; the file is damaged ({type(error).__name__})") from error
-    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    flags = cv2.IMREAD_COLOR_RGB if header.bits <= 8 else cv2.IMREAD_UNCHANGED
+    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     if pixels is None:
         raise ImageError(f"{name}: cannot be decoded; the {header.format} file is damaged, or of a kind that OpenCV does not read")
+    if header.bits > 8:
+        return _from_deep(pixels, header.orientation, name)
     return np.asarray(pixels, dtype=np.uint8)
 
 
@@ -70,6 +78,8 @@ def as_image(image: object, name: str) -> NDArray[np.uint8]:
         upright = ImageOps.exif_transpose(image)
         if upright.has_transparency_data:
             return _on_white(upright)
+        if upright.mode.startswith(("I", "F")):  # Pillow would cut them off at 255
+            return _from_deep(np.array(upright), 1, name)
         return np.array(upright.convert("RGB"), dtype=np.uint8)
     if not isinstance(image, np.ndarray):
         raise ImageError(
@@ -88,15 +98,43 @@ def _on_white(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(page.convert("RGB"), dtype=np.uint8)
 
 
+_BITS = (8, 10, 12, 14, 16)
+_TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+"""EXIF orientation -> quarter turns against the clock, and whether the result is mirrored left to right."""
+
+
+def _from_deep(pixels: NDArray[Any], orientation: int, name: str) -> NDArray[np.uint8]:
+    """8-bit RGB of an image with more bits: (H, W), or with channels in OpenCV's order, (H, W, 2 to 4)."""
+    if pixels.dtype.kind not in "ui" or int(pixels.min()) < 0 or int(pixels.max()) >= 2**16:
+        raise ImageError(f"{name}: pixels of {pixels.dtype} from {pixels.min()} to {pixels.max()}; save it with 8 or 16 bits")
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    values = pixels.reshape(*pixels.shape[:2], channels).astype(np.float32)
+    ink, alpha = (values[..., :-1], values[..., -1:] / 65535) if channels in (2, 4) else (values, np.float32(1))
+    brightest = next(2**bits - 1 for bits in _BITS if ink.max() < 2**bits)
+    on_white = ink * (255 / brightest) * alpha + 255 * (1 - alpha)
+    rgb = np.repeat(on_white, 3, axis=2) if on_white.shape[2] == 1 else on_white[..., ::-1]
+    turns, mirrored = _TURNS.get(orientation, (0, False))
+    upright = np.rot90(rgb, turns)
+    return np.ascontiguousarray(np.rint(upright[:, ::-1] if mirrored else upright), dtype=np.uint8)
+
+
 class _Header(NamedTuple):
     format: str
     size: tuple[int, int] | None
     """(height, width) of the upright image; None where only decoding tells."""
     transparent: bool
+    bits: int
+    """Of a channel."""
+    orientation: int
+    """EXIF's, of images with more than 8 bits."""
+    ended: bool
+    """Whether its end mark is there. Without it, all pixels are there, too."""
 
 
 def _read(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ImageError(f"{path}: is no file, but a folder, a pipe or a device")
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
@@ -106,13 +144,15 @@ def _checked(data: bytes, path: str) -> _Header:
     """What the file's header says."""
     if not data:
         raise ImageError(f"{path}: the file is empty (0 bytes)")
-    size, pages, transparent = None, 1, False
+    size, pages, transparent, bits, orientation = None, 1, False, 8, 1
     try:
         with Image.open(io.BytesIO(data)) as header:
             (width, height), kind = header.size, str(header.format)
-            too_large, cut_short = width * height > MAX_PIXELS, _cut_short(data, kind)
+            too_large, ended = width * height > MAX_PIXELS, _has_end_mark(data, kind)
+            cut_short = not (too_large or ended or (kind == "PNG" and _loads(data)))
             if not (too_large or cut_short):
-                size, transparent = _upright_size(header), header.has_transparency_data
+                size, transparent, bits = _upright_size(header), header.has_transparency_data, _bits(header, data)
+                orientation = header.getexif().get(_EXIF_ORIENTATION, 1) if bits > 8 else 1
                 pages = getattr(header, "n_frames", 1) if kind != "MPO" else 1  # a photograph and its previews
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels; too large to decode safely") from None
@@ -124,7 +164,16 @@ def _checked(data: bytes, path: str) -> _Header:
         raise ImageError(f"{path}: the {kind} file is cut short ({len(data):,} bytes); copy it again")
     if pages > 1:
         raise ImageError(f"{path}: the {kind} file holds {pages} pages; give each a file of its own")
-    return _Header(kind, size, transparent)
+    return _Header(kind, size, transparent, bits, orientation, ended)
+
+
+def _bits(header: Image.Image, data: bytes) -> int:
+    """Bits of a channel; Pillow's mode tells of a colour image 8, whatever the file holds."""
+    if header.format == "PNG":
+        return int(data[24])  # in IHDR, which is always the first chunk
+    if isinstance(header, TiffImageFile):
+        return int(max(header.tag_v2.get(_TIFF_BITS, (8,))))
+    return 8
 
 
 def _upright_size(header: Image.Image) -> tuple[int, int] | None:
@@ -137,13 +186,31 @@ def _upright_size(header: Image.Image) -> tuple[int, int] | None:
     return None if header.getexif().get(_EXIF_ORIENTATION, 1) != 1 else (height, width)
 
 
-def _cut_short(data: bytes, kind: str | None) -> bool:
-    """OpenCV fills the missing part of a truncated file with grey without an error, so look for the end mark."""
+def _has_end_mark(data: bytes, kind: str | None) -> bool:
+    """OpenCV fills the missing part of a truncated file with grey without an error, so look for the end mark.
+
+    What stands behind it does not matter. Other formats need none: their readers notice what is missing.
+    """
     if kind in ("JPEG", "MPO"):
-        return not (data.endswith(_END_OF_IMAGE) or _reaches_end_mark(data))
+        return data.endswith(_END_OF_IMAGE) or _reaches_end_mark(data)
     if kind == "PNG":
-        return b"IEND" not in data[-1024:]
-    return False
+        position = 8
+        while position + 12 <= len(data):
+            if data[position + 4 : position + 8] == b"IEND":
+                return True
+            position += 12 + int.from_bytes(data[position : position + 4], "big")
+        return False
+    return True
+
+
+def _loads(data: bytes) -> bool:
+    """Whether all pixels of a PNG file are there: they carry checksums, and Pillow makes none up."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception:  # noqa: BLE001 - Pillow's readers raise many kinds
+        return False
+    return True
 
 
 _END_OF_IMAGE = b"\xff\xd9"
@@ -162,18 +229,20 @@ def _reaches_end_mark(data: bytes) -> bool:
     return False
 
 
-def check_image(path: Path, decode: bool = True) -> tuple[int, int]:
-    """(height, width) of the upright image in pixels; raises what ``read_image`` would.
+def check_image(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image in pixels, by its header and its end mark; decoded only if these do not tell.
 
-    Args:
-        path: The image file.
-        decode: Decode the pixels too; else look at the header and the end mark only, if these tell the size.
+    Raises:
+        ImageError: As for ``read_image``, as far as it can be known.
     """
-    size = None if decode else _checked(_read(path), str(path)).size
-    if size is None:
-        height, width = read_image(path).shape[:2]
-        return height, width
-    return size
+    data = _read(path)
+    height, width = _checked(data, str(path)).size or decode_image(data, str(path)).shape[:2]
+    return height, width
+
+
+def is_blank(image: NDArray[np.uint8]) -> bool:
+    """Whether all pixels are equal, as where a reader has misunderstood a file."""
+    return bool((image[::16, ::16] == image[0, 0]).all() and (image == image[0, 0]).all())
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:

@@ -206,8 +206,8 @@ class LoaderWatch:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             end = time.monotonic() + POLL_SECONDS
-            while any(_status(pid) not in _ENDED for pid in left) and time.monotonic() < end:
-                time.sleep(0.01)
+            while not all(_has_ended(pid) for pid in left) and time.monotonic() < end:
+                time.sleep(0.005)
         finally:
             if handler is not None:
                 signal.signal(signal.SIGCHLD, handler)
@@ -221,6 +221,16 @@ def _look_on(reference: weakref.ref[LoaderWatch]) -> None:
             return
         watch.look()
         del watch
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has, and its SIGCHLD has been dealt with; it is left to be waited for."""
+    if not hasattr(os, "waitid"):
+        return _status(pid) in _ENDED
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return _status(pid) in _ENDED
 
 
 _ENDED = ("", psutil.STATUS_ZOMBIE)

@@ -61,7 +61,7 @@ def sample_manifest(
     code = {"ocrsdk": __version__, "opencv": opencv_version(), "pillow": metadata.version("pillow"), **package_of(cache.backend)}
     manifest: dict[str, Any] = {
         "owner": OWN,
-        "pixels": {"colour": "rgb8", "exif": "applied", "transparent": "on white", "resize": "area"},
+        "pixels": {"colour": "rgb8", "deep": "range in use", "exif": "applied", "transparent": "on white", "resize": "area"},
         "train": asdict(train),
         "val": asdict(val),
         "policy": cache.policy,

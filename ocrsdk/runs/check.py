@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk.cache.encoding import check_codec
 from ocrsdk.data.folder import load_annotations
+from ocrsdk.data.units import doubts
 from ocrsdk.data.workers import choose_workers
 from ocrsdk.errors import DataError, SettingsError
 from ocrsdk.loggers.make import make_factories
@@ -165,5 +166,9 @@ def report_problems(report: DataReport) -> None:
         log.warning(
             "no text that counts in any page", folder=str(report.root), regions=report.instances, of_them_ignored=report.ignored
         )
+    for doubt in doubts(report.extents):
+        log.warning(f"labels may be in another unit: {doubt}", folder=str(report.root))
+    if report.blank:
+        log.warning("pages of one colour", folder=str(report.root), pages=len(report.blank), first=report.blank[0])
     if report.outside:
         log.warning("text reaches beyond its page", folder=str(report.root), regions=len(report.outside), first=report.outside[0])

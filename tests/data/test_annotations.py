@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ocrsdk.data.annotations import pair_files, read_annotation, read_icdar15, read_icdar_polygons, write_labels
+from ocrsdk.data.annotations import other_files, pair_files, read_annotation, read_icdar15, read_icdar_polygons, write_labels
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.types import TextInstance
 
@@ -66,7 +67,13 @@ def test_bom_and_line_ends(tmp_path: Path, ending: str, bom: str):
     assert instance.text == "A, B,"
 
 
-@pytest.mark.parametrize(("text", "ignored"), [("###", True), ("*", False), ("####", False), (" ###", False), ("", False)])
+@pytest.mark.parametrize(
+    ("text", "ignored"),
+    [
+        ("###", True), (" ###", True), ('"###"', True), (" '###' ", True), ("None,###", True), ('1,"###"', True),
+        ("Latin, ###", True), ("*", False), ("####", False), ("# ##", False), ("a###", False), ("", False),
+    ],
+)  # fmt: skip
 def test_only_three_hashes_mean_ignore(tmp_path: Path, text: str, ignored: bool):
     path = tmp_path / "gt.txt"
     path.write_text(f"0,0,9,0,9,9,0,9,{text}\n")
@@ -153,3 +160,81 @@ def test_missing_and_empty_folders(tmp_path: Path):
         pair_files(tmp_path)
     with pytest.raises(DataError, match="no images in it"):
         pair_files(make(tmp_path / "d", [], []))
+
+
+QUAD = "100,100,200,100,200,130,100,130"
+
+
+def outline(points: int) -> str:
+    """A half ring, outer edge and inner edge."""
+    angle = np.linspace(0, np.pi, points // 2)
+    edges = [np.stack([400 - radius * np.cos(angle), 400 - radius * np.sin(angle)], axis=1) for radius in (300, 250)]
+    return ",".join(f"{value:.0f}" for value in np.concatenate([edges[0], edges[1][::-1]]).ravel())
+
+
+@pytest.mark.parametrize("text", [",arc", ",1984", ",a, b", ""])
+@pytest.mark.parametrize("points", [6, 10, 14, 20])
+def test_f79_an_outline_in_a_file_of_quads_is_refused(tmp_path: Path, points: int, text: str):
+    path = tmp_path / "gt.txt"
+    path.write_text(f"{QUAD},good\n{outline(points)}{text}\n")
+    if text == ",a, b":
+        read_icdar15(path)  # cannot be told from a text: the last number is followed by two fields
+        return
+    with pytest.raises(AnnotationError, match=r"gt.txt:2: \d+ fields, which look like the outline"):
+        read_icdar15(path)
+
+
+@pytest.mark.parametrize("text", ["1,234,567", "12,45", "1,2,3", "12,000.00", "1,234,567,890", "3,4,5,6", "7", "A,1,2", "1,2,B,3"])
+def test_numbers_in_a_text_are_no_corners(tmp_path: Path, text: str):
+    path = tmp_path / "gt.txt"
+    path.write_text(f"{QUAD},{text}\n")
+    (instance,) = read_icdar15(path)
+    assert instance.text == text
+    assert len(instance.polygon) == 4
+
+
+@pytest.mark.parametrize("text", ["1,234,567", "12,345,678", "1,2,3"])
+def test_f79_a_text_with_commas_is_no_corner(tmp_path: Path, text: str):
+    path = tmp_path / "a.jpg.txt"
+    path.write_text(f"{QUAD},{text}\n")
+    with pytest.raises(AnnotationError, match="lies far from the first four"):
+        read_icdar_polygons(path)
+
+
+def test_f79_shares_of_the_page_are_refused(tmp_path: Path):
+    path = tmp_path / "gt.txt"
+    path.write_text("0.1,0.1,0.5,0.1,0.5,0.2,0.1,0.2,A\n0.1,0.3,1.01,0.3,1.01,0.4,0.1,0.4,B\n")
+    with pytest.raises(AnnotationError, match="between 0 and 1"):
+        read_icdar15(path)
+
+
+def test_labels_of_a_mac_and_of_windows(tmp_path: Path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for image, label in (("000.JPG", "gt_000.TXT"), ("a.png", "A.txt"), ("b.JPG", "b.jpg.TXT"), ("c.Jpeg", "c.Jpeg.txt")):
+        (tmp_path / "images" / image).write_bytes(b"x")
+        (tmp_path / "labels" / label).write_text("")
+    (tmp_path / "labels/._gt_000.txt").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "images/._000.JPG").write_bytes(b"\0\5\x16\7")
+    pairs, problems = pair_files(tmp_path)
+    assert {image.name: label.name for image, label in pairs} == {
+        "000.JPG": "gt_000.TXT",
+        "b.JPG": "b.jpg.TXT",
+        "c.Jpeg": "c.Jpeg.txt",
+    }
+    assert len(problems) == 2  # a.png, and A.txt: whole names differ in more than their endings
+    (tmp_path / "labels/gt_000.txt").write_text("")
+    assert "remove one" in str(pair_files(tmp_path)[1][0])
+
+
+def test_f80_pipes_are_not_read(tmp_path: Path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        os.mkfifo(tmp_path / folder / f"pipe.{'png' if folder == 'images' else 'txt'}")
+    (tmp_path / "images/a.png").write_bytes(b"x")
+    (tmp_path / "images/lost.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "labels/gt_a.txt").write_text("")
+    pairs, problems = pair_files(tmp_path)
+    assert [image.name for image, _ in pairs] == ["a.png"]
+    assert ["lost.png" in str(problem) for problem in problems] == [True]
+    assert other_files(tmp_path / "images") == ["pipe.png"]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from ocrsdk.data.image import check_image, read_image, write_image
+from ocrsdk.data.image import as_image, check_image, decode_image, read_image, write_image
 from ocrsdk.errors import ImageError
 
 
@@ -53,7 +58,7 @@ def test_exif_is_applied_once(tmp_path: Path, picture: np.ndarray, orientation: 
     found = read_image(path)
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= 4  # two JPEG decoders
-    assert check_image(path, decode=False) == found.shape[:2]
+    assert check_image(path) == found.shape[:2]
 
 
 def test_upright_example(formats: Path):
@@ -79,7 +84,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, picture: np.ndarray, name: 
     with pytest.raises(ImageError, match=rf"{name}: .*(cut short|not an image)"):
         read_image(path)
     with pytest.raises(ImageError):
-        check_image(path, decode=False)
+        check_image(path)
 
 
 JPEGS = {"plain": {}, "progressive": {"progressive": True}, "restarts": {"restart_marker_blocks": 2}, "thumbnail": {}}
@@ -169,9 +174,9 @@ def test_the_header_tells_the_size_that_decoding_gives(
     except ImageError:
         assert name == "a.tif"
         with pytest.raises(ImageError):
-            check_image(tmp_path / name, decode=False)
+            check_image(tmp_path / name)
     else:
-        assert check_image(tmp_path / name, decode=False) == decoded
+        assert check_image(tmp_path / name) == decoded
 
 
 @pytest.mark.parametrize(
@@ -206,6 +211,110 @@ def test_a_file_of_several_pages_is_refused(tmp_path: Path, picture: np.ndarray,
     """Only its first page would be read."""
     pages = [Image.fromarray(p) for p in (picture, picture[::-1], picture[:, ::-1])]
     pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
-    for read in (read_image, lambda path: check_image(path, decode=False)):
+    for read in (read_image, check_image):
         with pytest.raises(ImageError, match=r"holds 3 pages; give each a file of its own"):
             read(tmp_path / name)
+
+
+RAMP = np.linspace(0, 1, 256)[None].repeat(32, axis=0)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_f77_images_of_16_bits_use_the_range_that_they_fill(tmp_path: Path, bits: int, suffix: str, channels: int):
+    values = np.rint(RAMP * (2**bits - 1)).astype(np.uint16)
+    path = tmp_path / f"page{suffix}"
+    path.write_bytes(cv2.imencode(suffix, values if channels == 1 else np.dstack([values, values // 2, values // 4]))[1].tobytes())
+    found = read_image(path)
+    expected = np.rint(values * (255 / (2**bits - 1)))
+    assert found.dtype == np.uint8
+    assert np.abs(found[..., 0] - (expected if channels == 1 else expected / 4)).max() <= 1
+    if channels == 1:
+        np.testing.assert_array_equal(as_image(Image.fromarray(values), "page"), found)
+
+
+def png_16(values: np.ndarray, alpha: np.ndarray) -> bytes:
+    """A grey PNG of 16 bits with transparency, by the specification; no library at hand writes one."""
+    height, width = values.shape
+    rows = b"".join(b"\0" + np.dstack([v, a]).astype(">u2").tobytes() for v, a in zip(values, alpha, strict=True))
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_f77_transparent_images_of_16_bits_lie_on_white(tmp_path: Path):
+    values = np.rint(RAMP * 65535).astype(np.uint16)
+    alpha = np.full_like(values, 65535)
+    alpha[:16] = 0
+    (tmp_path / "a.png").write_bytes(png_16(values, alpha))
+    found = read_image(tmp_path / "a.png")
+    assert (found[:16] == 255).all()
+    np.testing.assert_array_equal(found[16:, :, 0], np.rint(RAMP[16:] * 255))
+
+
+def test_f77_numbers_that_are_no_brightness_are_refused():
+    with pytest.raises(ImageError, match="float32 from"):
+        as_image(Image.fromarray(RAMP.astype(np.float32)), "page")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_images_are_upright(tmp_path: Path, orientation: int):
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(values).save(tmp_path / "8.png", exif=exif)
+    Image.fromarray(values.astype(np.uint16) * 257).save(tmp_path / "16.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "16.png"), read_image(tmp_path / "8.png"))
+
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "PNG": {}, "JPEG": {}, "BMP": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_f78_a_file_with_bytes_behind_its_end_is_whole(picture: np.ndarray, kind: str):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind, **FORMATS[kind])
+    whole = decode_image(buffer.getvalue(), "a")
+    for tail in (b"\0", b"\n\n", b"x" * 5000, bytes(70_000), buffer.getvalue()):
+        np.testing.assert_array_equal(decode_image(buffer.getvalue() + tail, "a"), whole)
+
+
+def image_or_line(content: bytes) -> np.ndarray | None:
+    """The pixels; None for an error in one line. Anything else fails."""
+    try:
+        return decode_image(content, "a")
+    except ImageError as error:
+        if "\n" in str(error):
+            raise
+        return None
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_f78_a_file_that_is_cut_or_changed_is_an_image_or_an_error(picture: np.ndarray, kind: str, data: st.DataObject):
+    """What is cut is never made up; what is changed decodes to a picture, or is refused in one line."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind, **FORMATS[kind])
+    content = bytearray(buffer.getvalue())
+    cut = data.draw(st.integers(0, len(content) - 1) | st.integers(len(content) - 40, len(content)))
+    if (found := image_or_line(bytes(content[:cut]))) is not None:
+        np.testing.assert_array_equal(found, decode_image(bytes(content), "a"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(200, len(content) - 1)))] = data.draw(st.integers(0, 255))
+    if (found := image_or_line(bytes(content))) is not None:
+        assert found.dtype == np.uint8
+        assert found.shape[2:] == (3,)
+
+
+def test_only_files_are_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.png")
+    for read in (read_image, check_image):
+        with pytest.raises(ImageError, match="no file"):
+            read(tmp_path / "a.png")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 
 from tests.conftest import CLI
