@@ -15,6 +15,7 @@ from ocrsdk.cache.base import OWN, CacheLocation, Finding, Severity, VersionInfo
 from ocrsdk.cache.frame import unpack
 from ocrsdk.cache.stats import Counts, read_sessions
 from ocrsdk.cache_tools.reports import CacheHealth, CacheStatus, State, VersionStatus
+from ocrsdk.data.preparation import superseded
 from ocrsdk.errors import CacheEntryError, CacheError
 from ocrsdk.fingerprint import differences
 from ocrsdk.plugins.manager import call
@@ -75,10 +76,24 @@ class CacheControl:
         found = []
         for info in backend.versions():
             current = info.version == mine.version
-            ours = info.owner in ("", OWN) and not current
-            because = [] if not ours else [info.problem] if info.problem else differences(info.manifest, mine.manifest)
-            found.append(VersionStatus(info, current, because, self._stats(info.version)))
+            ours = info.owner in ("", OWN) and not info.problem
+            differs = differences(info.manifest, mine.manifest) if ours and not current else []
+            found.append(VersionStatus(info, current, differs, self._stale_because(info), self._stats(info.version)))
         return CacheStatus(mine.folder, backend.name, mine.version, found)
+
+    def _stale_because(self, info: VersionInfo) -> list[str]:
+        """Why no run will use a version any more; empty if one may."""
+        mine, age = self._current().location, self.settings.cache.max_age
+        if info.version == mine.version or info.owner not in ("", OWN):
+            return []
+        if info.problem:
+            return [info.problem]
+        if because := superseded(info.manifest, self._current().name):
+            return because
+        unused = time.time() - info.used
+        if age is not None and unused > age.total_seconds():
+            return [f"not used for {unused / 86400:.1f} days (cache.max_age)"]
+        return []
 
     def health(self, fix: bool = False) -> CacheHealth:
         """Check every version's store, files and checksums.
@@ -108,8 +123,8 @@ class CacheControl:
             findings.append(
                 Finding(
                     Severity.NOTE,
-                    f"nothing is kept yet for the current settings (version {mine.version})",
-                    "see: ocrsdk cache status",
+                    f"nothing is kept for the given settings (version {mine.version}); other versions are for others",
+                    "ocrsdk cache status; to look with the settings of a run: --run RUN",
                 )
             )
         open_findings = [finding for finding in findings if not finding.fixed]
@@ -154,14 +169,14 @@ class CacheControl:
         """The versions that ``clear`` would remove.
 
         Args:
-            which: ``stale`` (all of ocrsdk's own but the current one), ``all``, ``damaged``, or one version.
+            which: ``stale`` (those that no run will use any more), ``all``, ``damaged``, or one version.
         """
         backend = self._current()
         versions = backend.versions()
         if which == "all":
             return versions
         if which == "stale":
-            return [info for info in versions if info.version != backend.location.version and info.owner in ("", OWN)]
+            return [info for info in versions if self._stale_because(info)]
         if which == "damaged":
             return [info for info in versions if info.damaged or (not info.problem and self._is_damaged(info))]
         found = [info for info in versions if info.version == which]

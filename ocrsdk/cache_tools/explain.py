@@ -17,7 +17,7 @@ from ocrsdk.fingerprint import differences
 from ocrsdk.runs.build import sample_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ocrsdk.cache.base import CacheBackend, VersionInfo
@@ -72,24 +72,28 @@ def _explain(
     open_version: Callable[[VersionInfo], CacheBackend],
 ) -> Explanation:
     kind, parts = str(key.parts["kind"]), dict(key.parts)
-    try:
-        if (value := cache.backend.get(key.digest)) is not None:
-            unpack(key.digest, value)
-            return Explanation(kind, True, key.digest, parts, [], "")
-        before = cache.last_parts(key)
-    except CacheEntryError as error:
-        return Explanation(kind, False, key.digest, parts, [], f"kept, but damaged: {error}")
-    if before is not None:
-        changed = differences(before, key.parts)
-        reason = "changed since it was kept" if changed else "was made, but is not kept: beyond the budget, or removed"
-        return Explanation(kind, False, key.digest, parts, changed, reason)
+    elsewhere = {}
     for info, key_there in others:
         with closing(SampleCache(open_version(info))) as there:
             before = there.last_parts(key_there)
         if before is not None:
-            changed = differences(info.manifest, cache.backend.location.manifest, "version.") + differences(before, key.parts)
-            return Explanation(kind, False, key.digest, parts, changed, f"kept in version {info.version}, for other settings")
-    return Explanation(kind, False, key.digest, parts, [], "not seen before")
+            apart = differences(info.manifest, cache.backend.location.manifest, "version.")
+            elsewhere[info.version] = apart + differences(before, key.parts)
+
+    def told(reason: str, changed: Sequence[str] = (), hit: bool = False) -> Explanation:
+        return Explanation(kind, hit, key.digest, parts, list(changed), reason, elsewhere)
+
+    try:
+        if (value := cache.backend.get(key.digest)) is not None:
+            unpack(key.digest, value)
+            return told("", hit=True)
+        before = cache.last_parts(key)
+    except CacheEntryError as error:
+        return told(f"kept, but damaged: {error}")
+    if before is not None:
+        changed = differences(before, key.parts)
+        return told("changed since it was kept" if changed else "was made, but is not kept: beyond the budget, or removed", changed)
+    return told("not seen with these settings" if elsewhere else "not seen before")
 
 
 def _keys(source: SampleSource, annotation: Annotation, manifest: Mapping[str, Any]) -> dict[str, EntryKey]:

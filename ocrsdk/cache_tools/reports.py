@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ocrsdk.cache.base import OWN
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,7 +23,7 @@ class CacheHealth:
     folder: Path
     backend: str
     cache_version: str
-    """The version of the current settings."""
+    """The version that the given settings lead to."""
     versions: int
     entries: int
     bytes: int
@@ -66,15 +64,18 @@ class VersionStatus:
 
     info: VersionInfo
     current: bool
+    """Whether it is the one that the given settings lead to."""
+    differs: list[str]
+    """In what its settings differ from the given ones; empty for a version of another owner."""
     stale_because: list[str]
-    """In what its manifest differs from the one of the current settings; empty for a version of another owner."""
+    """Why no run will use it any more: code, libraries or its layout have changed, or it was not used for ``cache.max_age``."""
     sessions: dict[str, tuple[Counts, float]]
-    """Run or command -> counts, and time of the last one."""
+    """Run or command that used it -> counts, and time of the last one."""
 
     @property
     def stale(self) -> bool:
-        """Whether it holds ocrsdk's own samples, for other settings; a ``CachedDataset`` judges its versions itself."""
-        return not self.current and self.info.owner in ("", OWN)
+        """Whether no run will use it any more; a ``CachedDataset`` judges its versions itself."""
+        return bool(self.stale_because)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class CacheStatus:
                 v.info.as_dict()
                 | {
                     "current": v.current,
+                    "differs": v.differs,
                     "stale": v.stale,
                     "stale_because": v.stale_because,
                     "sessions": {name: counts.as_dict() | {"last": last} for name, (counts, last) in v.sessions.items()},
@@ -115,6 +117,8 @@ class Validation:
     """Entries made again from their sources, and equal byte for byte unless listed."""
     outdated: int = 0
     """Entries whose source or annotation has changed or gone since: never served, so not compared."""
+    identity: str = "path"
+    """What tells one state of an image file from another: ``cache.identity``."""
     damaged: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
 
@@ -128,8 +132,10 @@ class Explanation:
     key: str
     parts: dict[str, Any]
     changed: list[str]
-    """Differences to the entry that was kept last: in this version if there is one, else in the version used last."""
+    """Differences to the entry that was kept last in this version."""
     reason: str
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)
+    """Other version in which the image is kept -> what tells it apart."""
 
 
 @dataclass(frozen=True)

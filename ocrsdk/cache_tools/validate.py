@@ -35,7 +35,7 @@ def validate(settings: Settings, cache: SampleCache, sample: int | None, progres
         sample: So many entries, chosen at random; None for all.
         progress: Wraps the loop.
     """
-    result = Validation()
+    result = Validation(identity=settings.cache.identity)
     keys = list(cache.backend)
     result.entries = len(keys)
     chosen = keys if sample is None or sample >= len(keys) else random.sample(keys, sample)

@@ -20,20 +20,30 @@ if TYPE_CHECKING:
 
     from ocrsdk.cache.base import VersionInfo
     from ocrsdk.cache_tools.control import CacheControl
-    from ocrsdk.cache_tools.reports import CacheHealth, CacheStatus
+    from ocrsdk.cache_tools.reports import CacheHealth, CacheStatus, VersionStatus
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Look at, check and manage the sample cache.\n\n"
-    "The settings decide which version is current: give the --config and --set of your training.",
+    "The settings decide which version is current: give the --run, or the --config and --set, of your training.",
 )
 
 
-def _control(config: Path | None, sets: Sequence[str] | None) -> CacheControl:
+RunOption = Annotated[
+    Path | None, typer.Option("--run", metavar="RUN", help="With the settings of the run in this folder, or of the last one.")
+]
+
+
+def _control(config: Path | None, sets: Sequence[str] | None, run: Path | None) -> CacheControl:
     from ocrsdk.cache_tools.control import CacheControl
+    from ocrsdk.runs.folder import settings_file
 
     set_up_output()
+    if run is not None:
+        if config is not None:
+            raise SettingsError("--run and --config both name settings; give one of them")
+        config = settings_file(run)
     return CacheControl(load_settings(config, sets)[0], _progress)
 
 
@@ -65,29 +75,31 @@ def _age(seconds: float) -> str:
 
 
 @app.command()
-def status(config: ConfigOption = None, sets: SetOption = None, json: JsonOption = False) -> None:
-    """Versions: entries, bytes, budget, age, hit rate by run, and why stale ones are stale."""
-    found = _control(config, sets).status()
+def status(run: RunOption = None, config: ConfigOption = None, sets: SetOption = None, json: JsonOption = False) -> None:
+    """Versions: entries, bytes, budget, age, hit rate by run, what tells them apart, and why stale ones are stale."""
+    found = _control(config, sets, run).status()
     if json:
         print_json(found.as_dict())
         return
-    say(f"cache of backend {found.backend} in {found.folder}; the current settings have version {found.version}")
+    say(f"cache of backend {found.backend} in {found.folder}; the given settings lead to version {found.version}")
     if not found.versions:
         say("NO CACHE: nothing has been kept there yet")
         return
     now = time.time()
     rows = [
         (
-            v.info.version, v.info.owner or "-",
-            "current" if v.current else "stale" if v.stale else "", f"{v.info.usage.entries:,}", _size(v.info.usage.bytes),
-            _size(v.info.budget), _age(now - v.info.created), _age(now - v.info.used), "yes" if v.info.in_use else "no",
+            v.info.version, v.info.owner or "-", _state(v), ", ".join(list(v.sessions)[:2]) or "-",
+            f"{v.info.usage.entries:,}", _size(v.info.usage.bytes), _size(v.info.budget),
+            _age(now - v.info.created), _age(now - v.info.used), "yes" if v.info.in_use else "no",
         )
         for v in found.versions
     ]  # fmt: skip
-    say(table(rows, ("version", "of", "state", "entries", "bytes", "budget", "created", "last used", "open now")))
+    say(table(rows, ("version", "of", "state", "used by", "entries", "bytes", "budget", "created", "last used", "open now")))
     for version in found.versions:
         for reason in version.stale_because:
             say(f"  {version.info.version} is stale: {reason}")
+        for difference in version.differs if not version.stale else ():
+            say(f"  {version.info.version} differs: {difference}")
     sessions = [
         (name, v.info.version, f"{counts.accesses:,}", f"{counts.hits:,}", _rate(counts.hit_rate), ", ".join(counts.reasons()))
         for v in found.versions for name, (counts, _) in v.sessions.items()
@@ -97,12 +109,19 @@ def status(config: ConfigOption = None, sets: SetOption = None, json: JsonOption
         say(table(sessions, ("run", "version", "look-ups", "hits", "hit rate", "made again")))
 
 
+def _state(version: VersionStatus) -> str:
+    if version.current or version.stale:
+        return "current" if version.current else "stale"
+    return "other settings" if version.differs else ""
+
+
 def _rate(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f} %"
 
 
 @app.command()
 def health(
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what is the cache's own and loses no good value.")] = False,
@@ -112,7 +131,7 @@ def health(
 
     Exit codes: 0 healthy, 1 degraded or no cache at all, 2 broken.
     """
-    found = _control(config, sets).health(fix)
+    found = _control(config, sets, run).health(fix)
     if json:
         print_json(found.as_dict())
     else:
@@ -138,6 +157,7 @@ def _show_health(found: CacheHealth) -> None:
 
 @app.command()
 def validate(
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     sample: Annotated[int, typer.Option(min=1, metavar="N", help="Check so many entries, chosen at random.")] = 100,
@@ -148,7 +168,7 @@ def validate(
 
     Exit codes: 0 all equal, 2 damaged or different entries.
     """
-    found = _control(config, sets).validate(None if all_ else sample)
+    found = _control(config, sets, run).validate(None if all_ else sample)
     if json:
         print_json(asdict(found))
     else:
@@ -162,7 +182,11 @@ def validate(
             say(f"different from its source: {line}")
         if found.damaged:
             say("they are made again when training next asks for them, or at: ocrsdk cache warm DATA")
-        if found.different:
+        if found.different and found.identity == "path":
+            say(
+                "these files have changed, and neither size, times nor inode tell so. For such a disk: --set cache.identity=content"
+            )
+        elif found.different:
             say("try: ocrsdk cache clear --all, and report it: a version should have covered the difference")
     if found.damaged or found.different:
         raise typer.Exit(2)
@@ -170,10 +194,11 @@ def validate(
 
 @app.command()
 def clear(
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     version: Annotated[str | None, typer.Option(metavar="V", help="This version.")] = None,
-    stale: Annotated[bool, typer.Option("--stale", help="All versions but the current one.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Versions that no run will use any more.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="All versions.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Versions whose index is damaged or gone.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
@@ -189,19 +214,20 @@ def clear(
     ]
     if len(asked) != 1:
         raise SettingsError("say what to clear: one of --version V, --stale, --all, --rebuild")
-    control = _control(config, sets)
+    control = _control(config, sets, run)
     _remove(control, control.removable(asked[0]), dry_run, yes, json)
 
 
 @app.command()
 def prune(
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Remove old versions, by cache.keep_versions and cache.max_age; never the current one or one that is open."""
-    control = _control(config, sets)
+    control = _control(config, sets, run)
     _remove(control, control.prunable(), dry_run, yes=True, json=json)
 
 
@@ -223,6 +249,7 @@ def _remove(control: CacheControl, versions: list[VersionInfo], dry_run: bool, y
 @app.command()
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="stats.json, .csv or .prom.")],
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
 ) -> None:
@@ -230,7 +257,7 @@ def export(
     formats = {".json": _as_json, ".csv": _as_csv, ".prom": _as_prom}
     if output.suffix not in formats:
         raise SettingsError(f"--output {output}: the ending must be one of {', '.join(formats)}")
-    text = formats[output.suffix](_control(config, sets).status())
+    text = formats[output.suffix](_control(config, sets, run).status())
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -274,12 +301,13 @@ def _as_prom(found: CacheStatus) -> str:
 @app.command()
 def explain(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image of a data folder.")],
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Hit or miss for one image, the parts of its key, and what changed since it was kept."""
-    found = _control(config, sets).explain(image)
+    """Hit or miss for one image, the parts of its key, what changed since it was kept, and the other versions that hold it."""
+    found = _control(config, sets, run).explain(image)
     if json:
         print_json([asdict(e) for e in found])
         return
@@ -287,6 +315,10 @@ def explain(
         say(f"{e.kind}: {'hit' if e.hit else 'miss'}  key {e.key[:16]}" + (f"  ({e.reason})" if e.reason else ""))
         for change in e.changed:
             say(f"  changed  {change}")
+        for version, differences in e.elsewhere.items():
+            say(f"  kept in version {version}" + ("" if differences else ", in the same state"))
+            for difference in differences:
+                say(f"    {difference}")
         for name, value in e.parts.items():
             say(f"  {name:12} {json_text(value)}")
 
@@ -294,12 +326,13 @@ def explain(
 @app.command()
 def warm(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/.")],
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make and keep everything that training on DATA would; continues where it was stopped."""
-    counts = _control(config, sets).warm(data)
+    counts = _control(config, sets, run).warm(data)
     if json:
         print_json(counts.as_dict())
         return
@@ -314,13 +347,14 @@ def warm(
 @app.command()
 def bench(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or with images/ and labels/.")],
+    run: RunOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     pages: Annotated[int, typer.Option(min=1, metavar="N", help="Measure on at most so many pages.")] = 24,
     json: JsonOption = False,
 ) -> None:
     """Measure making against keeping, on your pages and your disk, and say whether a cache is worth it."""
-    found = _control(config, sets).bench(data, pages)
+    found = _control(config, sets, run).bench(data, pages)
     if json:
         print_json(found.as_dict())
         return

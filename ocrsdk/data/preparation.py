@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ocrsdk.cache.base import OWN
 from ocrsdk.cache.frame import SCHEMA
 from ocrsdk.cache.make import package_of
+from ocrsdk.fingerprint import differences
 from ocrsdk.settings.sections import MAX_SIDE, SHORT_SIDE
 from ocrsdk.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ocrsdk.settings.sections import AugmentSettings, CacheSettings, DataSettings, TargetSettings
 
 PAGE_MULTIPLE = 32
@@ -58,22 +61,46 @@ def sample_manifest(
     """
     val = Preparation(data.short_side, data.max_side)
     train = Preparation(data.short_side, data.max_side, max(1.0, augment.scale_max))
-    code = {"ocrsdk": __version__, "opencv": opencv_version(), "pillow": metadata.version("pillow"), **package_of(cache.backend)}
+    maps = cache.policy == "maps"
     manifest: dict[str, Any] = {
         "owner": OWN,
-        "pixels": {"colour": "rgb8", "deep": "range in use", "exif": "applied", "transparent": "on white", "resize": "area"},
         "train": asdict(train),
         "val": asdict(val),
         "policy": cache.policy,
-        "encoding": {"schema": SCHEMA, "format": 1, "codec": cache.compress},
-        "code": code,
+        **_program(cache.backend, maps),
     }
+    manifest["encoding"]["codec"] = cache.compress
     if cache.policy in ("sample", "maps"):
         manifest["val"]["pad_to_multiple"] = PAGE_MULTIPLE
-    if cache.policy == "maps":
+    if maps:
         manifest["maps"] = targets.model_dump() | {"codec": cache.compress_maps}
-        manifest["code"] |= {name: metadata.version(name) for name in ("numba", "pyclipper")}
     return manifest
+
+
+def _program(backend: str, maps: bool) -> dict[str, dict[str, object]]:
+    """The part of a manifest that no setting changes."""
+    code: dict[str, object] = {"ocrsdk": __version__, "opencv": opencv_version(), "pillow": metadata.version("pillow")}
+    code |= package_of(backend)
+    if maps:
+        code |= {name: metadata.version(name) for name in ("numba", "pyclipper")}
+    return {
+        "pixels": {"colour": "rgb8", "deep": "range in use", "exif": "applied", "transparent": "on white", "resize": "area"},
+        "encoding": {"schema": SCHEMA, "format": 1},
+        "code": code,
+    }
+
+
+def superseded(manifest: Mapping[str, Any], backend: str) -> list[str]:
+    """In what this program differs from the one that made a version: if in anything, no settings lead to that version any more.
+
+    Args:
+        manifest: Of a version with samples of ours.
+        backend: Its backend.
+    """
+    now = _program(backend, "maps" in manifest)
+    kept = {name: dict(manifest.get(name, {})) for name in now}
+    kept["encoding"].pop("codec", None)
+    return differences(kept, now)
 
 
 def opencv_version() -> str:

@@ -75,7 +75,7 @@ class SampleSource:
     Args:
         cache: Opened for the version of these preparations; None makes everything anew.
         policy: What is kept: ``image``, prepared pages; ``sample``, whole samples as well; ``maps``, their target maps, too.
-        identity: What tells one image file from another: ``path`` (with size and modification time), or its ``content``.
+        identity: What tells one image file from another: ``path`` (with size, times and inode), or its ``content``.
         codec: Compression of cached pixels.
         maps_codec: Compression of cached target maps.
     """
@@ -113,7 +113,8 @@ class SampleSource:
             status = path.stat()
         except OSError as error:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-        return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        found = {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        return found | {"ctime_ns": status.st_ctime_ns, "inode": status.st_ino}  # no copy can set these
 
     def read_page(self, annotation: Annotation, preparation: Preparation) -> Page:
         """The prepared page, from its source."""

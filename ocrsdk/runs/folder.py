@@ -188,6 +188,19 @@ def find_last(root: Path = RUNS) -> Path:
     return max(runs, key=lambda run: (run / SETTINGS_FILE).stat().st_mtime_ns)
 
 
+def settings_file(run: Path) -> Path:
+    """The settings of ``run``, a run folder; ``last`` is the one that was started last.
+
+    Raises:
+        RunFolderError: There is none.
+    """
+    if str(run) == "last" and not run.exists():
+        run = find_last()
+    if not (run / SETTINGS_FILE).is_file():
+        raise RunFolderError(f"{run}: no run folder, as it holds no {SETTINGS_FILE}")
+    return run / SETTINGS_FILE
+
+
 def last_checkpoint(run: Path) -> Path:
     """The checkpoint from which ``run`` is resumed.
 

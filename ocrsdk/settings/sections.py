@@ -225,7 +225,7 @@ class CacheSettings(Options):
     ``maps``, those and the target maps of validation pages, for ``trainer.val_loss``; ``off``, nothing. Random views are never
     kept."""
     identity: Identity = "path"
-    """What tells one image file from another: path, size and modification time; or its bytes, which also hit after a move."""
+    """What tells one image file from another: path, size, times and inode; or its bytes, which also hit after a move."""
     budget: ByteSize = ByteSize(10 * 10**9)
     """A version never grows beyond this: ``500MB``, ``10GB``. When it is full nothing is evicted; further samples are not kept."""
     compress: Codec = "none"

@@ -48,8 +48,8 @@ def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: 
     (version,) = status["versions"]
     assert (version["current"], version["usage"]["entries"]) == (True, 16)
     assert sorted(s["hit_rate"] for s in version["sessions"].values()) == [0.0, 1.0]
-    stale = cli("cache", "status", env=home).stdout
-    assert "is stale: val.short_side: 96 -> 832" in stale
+    other = cli("cache", "status", env=home).stdout
+    assert "differs: val.short_side: 96 -> 832" in other
 
     health = document(cli, "health", *SMALL, env=home)
     assert health["state"] == "healthy"
@@ -82,15 +82,43 @@ def test_warm_status_health_validate_explain_export_prune_clear(cli: CLI, home: 
     assert document(cli, "prune", *SMALL, env=home)["versions"] == []
     pruned = document(cli, "prune", *SMALL, "--set", "cache.keep_versions=1", "--dry-run", env=home)
     assert [v["version"] for v in pruned["versions"]] == []  # the stale one was used last, the current one is kept anyway
-    cleared = document(cli, "clear", "--stale", "--dry-run", *SMALL, env=home)
-    assert cleared["removed"] is False
-    assert len(document(cli, "status", *SMALL, env=home)["versions"]) == 2
-    assert cli("cache", "clear", "--stale", *SMALL, env=home).returncode == 1  # no answer to "remove them?"
-    assert cli("cache", "clear", "--stale", "-y", *SMALL, env=home).returncode == 0
+    assert document(cli, "clear", "--stale", "--dry-run", *SMALL, env=home)["versions"] == []  # another run may use it
+    unused = (*SMALL, "--set", "cache.max_age=0.001s")
+    cleared = document(cli, "clear", "--stale", "--dry-run", *unused, env=home)
+    assert (cleared["removed"], len(cleared["versions"])) == (False, 1)
+    assert [v["stale"] for v in document(cli, "status", *unused, env=home)["versions"]] == [True, False]
+    assert cli("cache", "clear", "--stale", *unused, env=home).returncode == 1  # no answer to "remove them?"
+    assert cli("cache", "clear", "--stale", "-y", *unused, env=home).returncode == 0
     (version,) = document(cli, "status", *SMALL, env=home)["versions"]
     assert version["current"]
     assert cli("cache", "clear", "--all", "-y", env=home).returncode == 0
     assert document(cli, "health", env=home, rc=1)["state"] == "absent"
+
+
+@pytest.mark.slow
+def test_f82_what_a_run_has_filled_is_not_stale_and_is_found_with_its_settings(
+    cli: CLI, home: dict[str, str], synth_pages: Path, tmp_path: Path
+):
+    train = ("train", synth_pages, "--epochs", "1", "--workers", "0", "--run-dir", "mine", *SMALL)
+    assert cli(*train, env=home).returncode == 0
+    (version,) = document(cli, "status", env=home)["versions"]
+    assert (version["current"], version["stale"]) == (False, False)
+    assert "train.short_side: 96 -> 832" in version["differs"]
+    assert list(version["sessions"]) == ["mine"]
+    assert document(cli, "clear", "--stale", "--dry-run", env=home)["versions"] == []
+    image = sorted((synth_pages / "train/images").iterdir())[0]
+    explained = cli("cache", "explain", image, env=home).stdout
+    assert f"kept in version {version['version']}" in explained
+    assert "version.train.short_side: 96 -> 832" in explained
+    assert "--run RUN" in cli("cache", "health", env=home).stdout
+    for run in ("mine", tmp_path / "mine"):
+        (version,) = document(cli, "status", "--run", run, env=home)["versions"]
+        assert version["current"]
+    assert cli("cache", "explain", image, "--run", "mine", env=home).stdout.startswith("image: hit")
+    assert "--run" not in cli("cache", "health", "--run", "mine", env=home).stdout
+    wrong = cli("cache", "status", "--run", "nowhere", env=home)
+    assert wrong.returncode == 2
+    assert "nowhere: no run folder" in wrong.stderr
 
 
 @pytest.mark.slow
@@ -101,6 +129,7 @@ def test_a_version_of_an_older_layout_is_told_and_pruned(cli: CLI, home: dict[st
     marker = json.loads((old / "version.json").read_text())
     (old / "version.json").write_text(json.dumps(marker | {"schema": 1}))
     (version,) = document(cli, "status", env=home)["versions"]
+    assert version["stale"]
     assert version["stale_because"] == ["was made by an older ocrsdk (layout v1), and is not read any more"]
     assert version["usage"]["bytes"] > 8 * 96 * 96
     absent = document(cli, "health", env=home, rc=1)
