@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ocrsdk.data.image import as_image, read_image
+from ocrsdk.data.image import MAX_PIXELS, as_image, read_image
+from ocrsdk.data.preparation import PAGE_MULTIPLE
 from ocrsdk.data.transforms import EvalTransform
 from ocrsdk.errors import CheckpointError, ImageError
 from ocrsdk.metrics.hmean import HmeanMetric, Score
@@ -93,14 +94,39 @@ class Detector:
     def probability_map(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """(H, W) float32 probabilities of the prepared page, and the 3x3 matrix from ``image`` to it.
 
+        A strip that ``max_side`` would make less than half as large as ``short_side`` asks for is read in tiles, at full size.
+
         Args:
             image: (H, W, 3) uint8 RGB, upright.
         """
+        if self.transform.preparation.is_strip(*image.shape[:2]):
+            return self._strip(image)
         page, matrix = self.transform(image)
+        return self._probabilities(page), matrix
+
+    def _strip(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """As ``probability_map``, in tiles along the longer side, each with a margin that belongs to its neighbour."""
+        most = MAX_PIXELS // self.transform.short_side
+        page, matrix = replace(self.transform, max_side=most)(image)
+        axis = int(page.shape[1] > page.shape[0])
+        length, tile = page.shape[axis], self.transform.max_side // PAGE_MULTIPLE * PAGE_MULTIPLE
+        margin = tile // 8 // PAGE_MULTIPLE * PAGE_MULTIPLE
+        along = page if axis == 0 else page.swapaxes(0, 1)
+        found = np.empty(along.shape[:2], np.float32)
+        for start in range(0, max(length - 2 * margin, 1), tile - 2 * margin):
+            end = min(start + tile, length)
+            inner = start + (margin if start else 0)
+            part = along[start:end] if axis == 0 else along[start:end].swapaxes(0, 1)
+            probabilities = self._probabilities(np.ascontiguousarray(part))
+            found[inner:end] = (probabilities if axis == 0 else probabilities.T)[inner - start :]
+        return np.ascontiguousarray(found if axis == 0 else found.T), matrix
+
+    def _probabilities(self, page: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(H, W) probabilities of a page of (H, W, 3)."""
         batch = torch.from_numpy(page).permute(2, 0, 1)[None].to(self.device)
         with torch.inference_mode():
-            probabilities = self.model(batch).prob_logits.float().sigmoid()
-        return probabilities[0, 0].cpu().numpy(), matrix
+            probabilities: NDArray[np.float32] = self.model(batch).prob_logits.float().sigmoid()[0, 0].cpu().numpy()
+        return probabilities
 
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
         """Text in one image, (H, W, 3) uint8 RGB; polygons are in its pixels.

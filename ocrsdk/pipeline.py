@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import CheckpointError, DataError, SettingsError
-from ocrsdk.runs.check import FolderData, GivenData, check_run, report_problems, verification
+from ocrsdk.runs.check import FolderData, GivenData, check_run, load_split, report_problems, verification
 from ocrsdk.settings.schema import Settings
 from ocrsdk.settings.sections import EVALUATION_DATA
 
@@ -206,8 +206,6 @@ class Pipeline:
         """
         from dataclasses import replace
 
-        from ocrsdk.data.folder import load_annotations
-
         detector = self.detector
         if data is not None and not isinstance(data, Path | str):
             return detector.evaluate(data)
@@ -217,8 +215,8 @@ class Pipeline:
         val = root / self.settings.data.val
         if root.is_dir() and not val.is_dir() and not (root / "images").is_dir():
             raise DataError(f"{root}: neither {val.name}/ nor images/ in it; name the folder that holds images/ and labels/")
-        policies = (self.settings.data.on_bad_sample, self.settings.data.outside, verification(self.settings))
-        annotations, report = load_annotations(val if val.is_dir() else root, *policies)
+        folder = val if val.is_dir() else root
+        annotations, report = load_split(folder, self.settings.data, verification(self.settings))
         report_problems(report)
         wrapped: Iterable[Annotation] = annotations
         if self._progress is not None:

@@ -38,7 +38,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "testing.precision": ("precision/test_fp32.py", "a suite; each subclass runs it"),
     "training.callbacks.checkpoints": ("runs/test_resume.py", "the checkpoints that runs go on from"),
     "training.callbacks.overlays": ("integration/test_learning.py", "pictures of a run that has learned"),
-    "training.callbacks.pictures": ("runs/test_resume.py", "pictures that the loggers of killed runs have got"),
     "training.callbacks.random_state": ("runs/test_resume.py", "seen by bit-equal weights"),
     "training.callbacks.resources": ("cli/test_runs.py", "columns of a run's rows"),
     "training.trainer": ("runs/test_fit.py", "a private helper of runs.fit and runs.plan"),

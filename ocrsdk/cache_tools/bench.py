@@ -13,12 +13,12 @@ from ocrsdk.cache.encoding import check_codec, decode_arrays, encode_arrays
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache_tools.reports import CacheBench, CodecCost
 from ocrsdk.data.dataset import EvalDataset, draw_maps
-from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.image import read_image
 from ocrsdk.data.source import Page, SampleSource
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import CacheError, SettingsError
 from ocrsdk.runs.build import eval_transform, train_transform
+from ocrsdk.runs.check import load_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +48,7 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
     if not cache.backend.enabled:
         raise SettingsError("cache.backend=none keeps nothing, so there is nothing to measure. Try: --set cache.backend=diskcache")
     train = data / settings.data.train
-    annotations = load_annotations(train if train.is_dir() else data, settings.data.on_bad_sample, settings.data.outside, "header")[
-        0
-    ]
+    annotations, _ = load_split(train if train.is_dir() else data, settings.data, "header")
     annotations = annotations[:: max(1, len(annotations) // pages)][:pages]
     preparation, whole = train_transform(settings).preparation, EvalDataset(annotations, eval_transform(settings))
     targets = settings.targets

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ocrsdk.cache.keys import EntryKey
     from ocrsdk.data.source import SampleSource
     from ocrsdk.settings.schema import Settings
-    from ocrsdk.settings.sections import Outside
+    from ocrsdk.settings.sections import DataSettings
     from ocrsdk.types import Annotation
 
 
@@ -40,7 +40,7 @@ def explain(
         open_version: The backend of another version.
     """
     mine = cache.backend.location
-    annotation = find_annotation(image, settings.data.outside)
+    annotation = find_annotation(image, settings.data)
     source = sample_source(settings, cache)
     others = [info for info in cache.backend.versions() if info.version != mine.version and info.owner == OWN and not info.problem]
     before = [(info, _keys(source, annotation, info.manifest)) for info in others]
@@ -50,7 +50,7 @@ def explain(
     ]
 
 
-def find_annotation(image: Path, outside: Outside) -> Annotation:
+def find_annotation(image: Path, given: DataSettings) -> Annotation:
     """The annotation of ``image``, as training would read it.
 
     Raises:
@@ -61,7 +61,7 @@ def find_annotation(image: Path, outside: Outside) -> Annotation:
     pairs, _ = pair_files(image.absolute().parents[1])
     for pair in pairs:
         if pair[0].name == image.name:
-            return read_sample(*pair, outside)
+            return read_sample(*pair, given.outside, on_bad_box=given.on_bad_box)
     raise DataError(f"{image}: no label for it; expected images/ and labels/ side by side")
 
 

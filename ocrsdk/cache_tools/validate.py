@@ -67,7 +67,7 @@ def _compare(settings: Settings, cache: SampleCache, kept: EntryKey, result: Val
     preparation = Preparation(**kept.parts["preparation"])
     source = sample_source(settings, cache)
     try:
-        annotation = find_annotation(Path(path), settings.data.outside)
+        annotation = find_annotation(Path(path), settings.data)
         recipe = dict(kept.parts.get("recipe", {}))
         if kind == "image":
             now = source.page_key(annotation, preparation)

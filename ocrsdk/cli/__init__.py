@@ -134,19 +134,32 @@ def _run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are no text
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # what cannot be written is an error, too
     except OcrsdkError as error:
-        from ocrsdk import logs
-
-        text = in_command_terms(error)
-        if logs.is_json():
-            logs.get_logger(__name__).error(text, kind=type(error).__name__)
-        else:
-            typer.echo(f"error: {text}", err=True)
+        _tell(in_command_terms(error), error)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
-    except Exception:  # noqa: BLE001 - 1 is an answer of some commands
-        traceback.print_exc()
-        sys.exit(70)
+    except Exception as error:  # noqa: BLE001 - 1 is an answer of some commands
+        from ocrsdk.cli.limits import exhausted
+
+        reason = exhausted(error)
+        if reason is None:
+            traceback.print_exc()
+            sys.exit(70)
+        _tell(reason, error)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - Python would try to write the rest once more
+        sys.exit(1)
+
+
+def _tell(text: str, error: Exception) -> None:
+    from ocrsdk import logs
+
+    if logs.is_json():
+        logs.get_logger(__name__).error(text, kind=type(error).__name__)
+    else:
+        typer.echo(f"error: {text}", err=True)

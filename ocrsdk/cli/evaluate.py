@@ -30,6 +30,10 @@ def evaluate(
         str | None,
         typer.Option(metavar="WHAT", help="stop, or skip: go on without bad samples, and list them.  [default: as in training]"),
     ] = None,
+    on_bad_box: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="stop, or drop: go on without regions that have no area.  [default: as in training]"),
+    ] = None,
     sets: CheckpointSetOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -38,7 +42,7 @@ def evaluate(
 
     Pages are prepared and judged as in the run that trained it, and OCRSDK_POSTPROCESS__* and OCRSDK_DATA__* variables count.
     """
-    given = checkpoint_settings(sets, {"data.on_bad_sample": on_bad_sample})
+    given = checkpoint_settings(sets, {"data.on_bad_sample": on_bad_sample, "data.on_bad_box": on_bad_box})
     set_up_output(verbose)
     from ocrsdk.pipeline import Pipeline
 

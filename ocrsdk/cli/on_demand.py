@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
+import sys
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -22,6 +26,17 @@ class Home(NamedTuple):
     summary: str
 
 
+def text_of(function: Any) -> str | None:
+    """The docstring of a command, which is its help; ``python -OO`` drops it, so it is read from the source."""
+    if function.__doc__ is not None or sys.flags.optimize < 2:
+        return inspect.getdoc(function)
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, SyntaxError):
+        return None
+    return ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef) else None
+
+
 class OnDemand(Mapping[str, Any]):
     """Name -> command, built when it is asked for.
 
@@ -36,11 +51,13 @@ class OnDemand(Mapping[str, Any]):
         home = self.homes[name]
         found = getattr(importlib.import_module(home.module), home.name)
         if isinstance(found, typer.Typer):
+            for info in found.registered_commands:
+                info.help = info.help or text_of(info.callback)
             command: Any = typer.main.get_group(found)
             command.name = name
             return command
         single = typer.Typer(rich_markup_mode=None, add_completion=False)
-        single.command(name)(found)
+        single.command(name, help=text_of(found))(found)
         return typer.main.get_command(single)
 
     def __iter__(self) -> Iterator[str]:

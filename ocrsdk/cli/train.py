@@ -57,6 +57,9 @@ def train(
     on_bad_sample: Annotated[
         str | None, typer.Option(metavar="WHAT", help="stop, or skip: go on without bad samples, and list them.  [default: stop]")
     ] = None,
+    on_bad_box: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="stop, or drop: go on without regions that have no area.  [default: stop]")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: run]")] = None,
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")] = None,
     resume: Annotated[
@@ -108,6 +111,7 @@ def train(
             "data.workers": workers,
             "seed": seed,
             "data.on_bad_sample": on_bad_sample,
+            "data.on_bad_box": on_bad_box,
             "trainer.profile": profile,
             "name": name,
             "run_dir": run_dir,

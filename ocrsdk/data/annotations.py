@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 IGNORE_MARK = "###"
 
 
-def read_icdar15(path: Path) -> tuple[TextInstance, ...]:
+def read_icdar15(path: Path, dropped: list[str] | None = None) -> tuple[TextInstance, ...]:
     """Read one ICDAR-2015 label file: ``x1,y1,...,x4,y4,transcription`` a line.
 
     UTF-8 with or without BOM, LF or CRLF. The transcription is everything after the eighth comma, kept as it is; it may be missing.
@@ -40,28 +40,32 @@ def read_icdar15(path: Path) -> tuple[TextInstance, ...]:
 
     Args:
         path: The label file.
+        dropped: Where regions that cross themselves, touch themselves or have no area are told; they are errors if None.
 
     Raises:
         AnnotationError: A line is malformed, or of another format or unit; the message names file, line and what was found.
     """
-    return _read_lines(path, _split_quad)
+    return _read_lines(path, _split_quad, dropped)
 
 
-def read_icdar_polygons(path: Path) -> tuple[TextInstance, ...]:
+def read_icdar_polygons(path: Path, dropped: list[str] | None = None) -> tuple[TextInstance, ...]:
     """Read one polygon label file: ``x1,y1,...,xn,yn,transcription`` a line, n >= 3.
 
     As ``read_icdar15``, but the last field is the transcription, so it cannot hold a comma and cannot be missing.
 
     Args:
         path: The label file.
+        dropped: As for ``read_icdar15``.
 
     Raises:
         AnnotationError: A line is malformed.
     """
-    return _read_lines(path, _split_polygon)
+    return _read_lines(path, _split_polygon, dropped)
 
 
-def _read_lines(path: Path, split: Callable[[str, str], tuple[list[str], str]]) -> tuple[TextInstance, ...]:
+def _read_lines(
+    path: Path, split: Callable[[str, str], tuple[list[str], str]], dropped: list[str] | None
+) -> tuple[TextInstance, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -74,7 +78,13 @@ def _read_lines(path: Path, split: Callable[[str, str], tuple[list[str], str]]) 
             where = f"{path}:{number}"
             coordinates, transcription = split(line, where)
             polygon = _parse_polygon(coordinates, line, where)
-            instances.append(TextInstance(polygon, transcription, _is_ignore_mark(transcription)))
+            if not is_valid(polygon):
+                problem = f"{where}: the polygon crosses itself, touches itself or has no area: {_cut(line)}"
+                if dropped is None:
+                    raise AnnotationError(f"{problem}; give the corners in order around the text, or --on-bad-box drop")
+                dropped.append(problem)
+                continue
+            instances.append(TextInstance(polygon.astype(np.float32), transcription, _is_ignore_mark(transcription)))
     if instances and max(np.abs(instance.polygon).max() for instance in instances) <= _ONE:
         raise AnnotationError(
             f"{path}: all coordinates lie between 0 and 1, as shares of the page's size do; multiply them by its width and height"
@@ -142,7 +152,7 @@ _FARTHEST = 1e6
 """Pixels from the origin. No image is that large, and float32 still tells hundredths apart below a tenth of it."""
 
 
-def _parse_polygon(fields: list[str], line: str, where: str) -> NDArray[np.float32]:
+def _parse_polygon(fields: list[str], line: str, where: str) -> NDArray[np.float64]:
     numbers = []
     for field in fields:
         try:
@@ -154,13 +164,7 @@ def _parse_polygon(fields: list[str], line: str, where: str) -> NDArray[np.float
         if abs(number) > _FARTHEST:
             raise AnnotationError(f"{where}: coordinate {field.strip()!r} is beyond any page: {_cut(line)}")
         numbers.append(number)
-    polygon = np.array(numbers, dtype=np.float64).reshape(-1, 2)
-    if not is_valid(polygon):
-        raise AnnotationError(
-            f"{where}: the polygon crosses itself, touches itself or has no area: {_cut(line)}; "
-            "give the corners in order around the text"
-        )
-    return polygon.astype(np.float32)
+    return np.array(numbers, dtype=np.float64).reshape(-1, 2)
 
 
 def _number(field: str) -> float:
@@ -212,9 +216,11 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 
 def other_files(folder: Path) -> list[str]:
-    """Names of what else lies in a folder of images, sorted; hidden files and those that systems leave behind do not count."""
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"Thumbs.db", "desktop.ini"}
-    return sorted(names - {path.name for path in find_images(folder)})
+    """What else lies in a folder of images, sorted, with ``/`` behind sub-folders; hidden names and systems' own do not count."""
+    images = {path.name for path in find_images(folder)}
+    with os.scandir(folder) as entries:
+        names = {entry.name + ("/" if entry.is_dir() else "") for entry in entries if not entry.name.startswith(".")}
+    return sorted(names - images - {"Thumbs.db", "desktop.ini"})
 
 
 def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[DataError]]:
@@ -270,11 +276,11 @@ def _plain(name: str) -> str:
     return stem + (suffix.lower() if suffix.lower() in {".txt", *IMAGE_SUFFIXES} else suffix)
 
 
-def read_annotation(image: Path, label: Path) -> Annotation:
-    """The annotation of one image.
+def read_annotation(image: Path, label: Path, dropped: list[str] | None = None) -> Annotation:
+    """The annotation of one image; the arguments are those of ``read_icdar15``.
 
     Raises:
         AnnotationError: The label file is malformed.
     """
     is_polygons = _plain(label.name) == f"{_plain(image.name)}.txt"
-    return Annotation(image, read_icdar_polygons(label) if is_polygons else read_icdar15(label))
+    return Annotation(image, (read_icdar_polygons if is_polygons else read_icdar15)(label, dropped))

@@ -33,15 +33,21 @@ def draw_page(page: PageDetections, target: Path, annotation: Annotation | None 
     write_image(target, page_picture(page, annotation))
 
 
-def page_picture(page: PageDetections, annotation: Annotation | None = None, max_side: int | None = None) -> NDArray[np.uint8]:
+def page_picture(
+    page: PageDetections,
+    annotation: Annotation | None = None,
+    max_side: int | None = None,
+    image: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """The page with its detections (green) and, if given, the annotated text (red; grey: don't care), as (H, W, 3) uint8 RGB.
 
     Args:
         page: What was found.
         annotation: What there is.
         max_side: Shrink the picture to this longer side in pixels.
+        image: Its pixels, which are drawn on; read from its file if None.
     """
-    image = read_image(page.image)
+    image = read_image(page.image) if image is None else image
     if annotation is not None:
         for instance in annotation.instances:
             draw_polygons(image, [instance.polygon], IGNORED if instance.ignore else TRUTH, 1)

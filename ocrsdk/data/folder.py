@@ -19,7 +19,7 @@ from ocrsdk.geometry import clip_to_page
 from ocrsdk.types import Annotation, TextInstance
 
 if TYPE_CHECKING:
-    from ocrsdk.settings.sections import OnBadSample, Outside, Verification
+    from ocrsdk.settings.sections import OnBadBox, OnBadSample, Outside, Verification
 
 Progress = Callable[[Iterable[Path], int], Iterable[Path]]
 
@@ -36,8 +36,10 @@ class DataReport:
     """``file: region`` for each region that reaches more than a pixel beyond its page."""
     blank: list[str] = field(default_factory=list)
     """Images of one colour, where every image was decoded."""
+    dropped: list[str] = field(default_factory=list)
+    """One message for each region that was dropped."""
     unread: list[str] = field(default_factory=list)
-    """Names in ``images/`` that are no images by their ending."""
+    """Names in ``images/`` that are no images by their ending; sub-folders end in ``/``."""
     skipped: list[str] = field(default_factory=list)
     """One message for each skipped sample."""
     extents: list[Extent] = field(default_factory=list)
@@ -50,6 +52,7 @@ def load_annotations(
     outside: Outside = "clip",
     verify: Verification = "decode",
     progress: Progress | None = None,
+    on_bad_box: OnBadBox = "stop",
 ) -> tuple[list[Annotation], DataReport]:
     """Read and check a folder of ``images/`` and ``labels/``.
 
@@ -59,6 +62,8 @@ def load_annotations(
         outside: For regions beyond the page's edge: ``clip`` cuts them, ``ignore`` makes them don't-care, ``stop`` is an error.
         verify: ``decode`` decodes every image once; ``header`` looks at header and end mark only.
         progress: Wraps the images being checked, for a progress bar.
+        on_bad_box: For regions without area and such that cross themselves: ``stop`` is an error, ``drop`` leaves them out and
+            lists them in the report.
 
     Raises:
         DataError: The folder or (with ``stop``) one of its samples cannot be used.
@@ -72,7 +77,7 @@ def load_annotations(
 
     def check(pair: tuple[Path, Path]) -> Annotation | DataError:
         try:
-            return read_sample(*pair, outside, verify, report)
+            return read_sample(*pair, outside, verify, report, on_bad_box)
         except DataError as error:
             return error
 
@@ -96,6 +101,7 @@ def load_annotations(
     report.ignored = sum(i.ignore for a in annotations for i in a.instances)
     report.outside.sort()
     report.blank.sort()
+    report.dropped.sort()
     return annotations, report
 
 
@@ -105,13 +111,15 @@ def read_sample(
     outside: Outside = "clip",
     verify: Verification = "header",
     report: DataReport | None = None,
+    on_bad_box: OnBadBox = "stop",
 ) -> Annotation:
     """One checked sample; the arguments are those of ``load_annotations``.
 
     Raises:
         DataError: It cannot be used.
     """
-    annotation, report = read_annotation(image, label), report or DataReport(image.parent)
+    report = report or DataReport(image.parent)
+    annotation = read_annotation(image, label, report.dropped if on_bad_box == "drop" else None)
     if verify == "decode":
         pixels = read_image(image)
         size = pixels.shape[0], pixels.shape[1]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PAGE_MULTIPLE = 32
 """Whole pages are padded to a multiple of this many pixels: the network's coarsest stride."""
 
+_STRIP = 0.5
+"""Text at less than this share of the size that is asked for is hardly found."""
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
@@ -42,6 +44,10 @@ class Preparation:
     def evaluation_scale(self, height: int, width: int) -> float:
         """The factor that brings a page of this size to the size at evaluation."""
         return min(self.short_side / min(height, width), self.max_side / max(height, width))
+
+    def is_strip(self, height: int, width: int) -> bool:
+        """Whether ``max_side`` makes a page of this size less than half as large as ``short_side`` asks for."""
+        return self.evaluation_scale(height, width) < _STRIP * self.short_side / min(height, width)
 
     def scale(self, height: int, width: int) -> float:
         """The factor of the preparation, at most 1."""

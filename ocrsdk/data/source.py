@@ -19,6 +19,7 @@ from ocrsdk.data.image import read_image
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import ImageError
 from ocrsdk.fingerprint import fingerprint
+from ocrsdk.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,6 +79,7 @@ class SampleSource:
         identity: What tells one image file from another: ``path`` (with size, times and inode), or its ``content``.
         codec: Compression of cached pixels.
         maps_codec: Compression of cached target maps.
+        seen: Image file -> ``file_state`` when its labels were read; a file that differs later is told, once a process.
     """
 
     def __init__(
@@ -87,9 +89,11 @@ class SampleSource:
         identity: Identity = "path",
         codec: Codec = "none",
         maps_codec: Codec = "none",
+        seen: Mapping[Path, int] | None = None,
     ) -> None:
         self.cache, self.policy, self.identity = cache, policy, identity
         self.codec, self.maps_codec = codec, maps_codec
+        self._seen = dict(seen or {})
 
     def read(self, annotation: Annotation) -> NDArray[np.uint8]:
         """(H, W, 3) RGB, upright: override it, and ``identity_of``, for images that are no files.
@@ -126,6 +130,7 @@ class SampleSource:
         Raises:
             ImageError: The file cannot be read.
         """
+        self._notice(annotation.image)
         arrays, _ = self._kept(
             lambda: self.page_key(annotation, preparation),
             self.codec,
@@ -150,6 +155,7 @@ class SampleSource:
         """
         if self.policy == "image":
             return Made(make(self.page(annotation, preparation)), None)
+        self._notice(annotation.image)
         arrays, key = self._kept(
             lambda: self.sample_key(annotation, preparation, recipe),
             self.codec,
@@ -178,6 +184,13 @@ class SampleSource:
         if self.policy != "maps" or source is None:
             return draw()
         return self._kept(lambda: self.maps_key(annotation, preparation, recipe, source), self.maps_codec, draw)[0]
+
+    def _notice(self, image: Path) -> None:
+        """Tell of an image that is another by now: its labels are those of the one that was there before."""
+        before = self._seen.get(image)
+        if before is not None and (now := file_state(image)) not in (before, None):
+            self._seen[image] = now
+            get_logger(__name__).warning("a page was replaced during the run; its labels are as they were before", image=str(image))
 
     def _kept(
         self, key_now: Callable[[], EntryKey], codec: Codec, make: Callable[[], dict[str, NDArray[np.generic]]]
@@ -217,6 +230,15 @@ class SampleSource:
         parts = {"kind": kind, "source": source or self.identity_of(annotation), "annotation": annotation.digest, **parts}
         made_by = fingerprint({name: parts[name] for name in parts.keys() & {"preparation", "recipe"}})
         return EntryKey(f"{kind} {made_by} {path}", parts)
+
+
+def file_state(path: Path) -> int | None:
+    """A number that changes with the file's size, times or inode; None if it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 def _absolute(path: Path) -> Path:

@@ -14,10 +14,13 @@ import numpy as np
 from numba import njit
 
 from ocrsdk.geometry import apply_matrix
+from ocrsdk.logs import get_logger
 from ocrsdk.settings.sections import PostProcessSettings
 from ocrsdk.types import Detection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 _CLIPPER_SCALE = 64
@@ -33,6 +36,7 @@ class PostProcessor:
 
     def __init__(self, settings: PostProcessSettings | None = None) -> None:
         self.settings = settings or PostProcessSettings()
+        self._has_told = False
 
     def __call__(
         self,
@@ -50,7 +54,8 @@ class PostProcessor:
         prob_map = np.ascontiguousarray(prob_map, dtype=np.float32)
         binary = (prob_map > self.settings.threshold).view(np.uint8)
         contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-        contours = contours[: self.settings.max_candidates]
+        if len(contours) > self.settings.max_candidates:
+            contours = self._largest(contours)
         find = self._quads if self.settings.shape == "quad" else self._polygons
         polygons, scores = find(prob_map, contours)
         if len(polygons) == 0:
@@ -63,6 +68,18 @@ class PostProcessor:
         ends = np.cumsum([len(polygon) for polygon in polygons]).tolist()
         starts = [0, *ends[:-1]]
         return [Detection(points[a:b], score) for a, b, score in zip(starts, ends, scores, strict=True)]
+
+    def _largest(self, contours: Sequence[Any]) -> list[Any]:
+        """The largest ones, in the order that they have: what is left out first is specks."""
+        most = self.settings.max_candidates
+        if not self._has_told:
+            self._has_told = True
+            get_logger(__name__).warning(
+                "a page has more regions than are looked at; the smallest are left out. To look at all: postprocess.max_candidates",
+                regions=len(contours), max_candidates=most,
+            )  # fmt: skip
+        areas = np.array([cv2.contourArea(contour) for contour in contours])
+        return [contours[i] for i in sorted(np.argsort(-areas, kind="stable")[:most])]
 
     def _quads(self, prob_map: NDArray[np.float32], contours: Any) -> tuple[Any, list[float]]:
         # a point or a line, of less than three points, has no area

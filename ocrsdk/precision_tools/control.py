@@ -106,7 +106,7 @@ class PrecisionControl:
                 raise SettingsError(f"{compared.name} stands for a choice of strategies; compare the strategies themselves")
         asked = self.settings.precision.model_copy(update={"strategy": candidate})
         checked = check_run(self.settings.model_copy(update={"precision": asked}), _path(data), self._progress)
-        kept = self.settings.precision.certificates.expanduser()
+        kept = self.settings.precision.certificates
         check_folder(kept)
         settings = _comparable(checked.public, self.settings.trainer.accumulate or strategy.accumulate, epochs)
         bound = binding(checked, strategy, device)
@@ -131,7 +131,7 @@ class PrecisionControl:
         """All that there are, the newest first."""
         from ocrsdk.precision.certificates import read_all
 
-        return read_all(self.settings.precision.certificates.expanduser())
+        return read_all(self.settings.precision.certificates)
 
     def replay(self, path: Path, strategy: str | None = None) -> ReplayResult:
         """Run the update again that stopped a training run.

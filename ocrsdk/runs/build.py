@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, Trainer
 from ocrsdk.data.datamodule import DetectionDataModule
 from ocrsdk.data.dataset import EvalDataset, TrainDataset, annotations_of
 from ocrsdk.data.folder import data_fingerprint
-from ocrsdk.data.source import SampleSource
+from ocrsdk.data.source import SampleSource, file_state
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
 from ocrsdk.data.workers import available_cpus, choose_workers
 from ocrsdk.fingerprint import fingerprint
@@ -150,7 +150,8 @@ def build_data(parts: RunParts, cache: SampleCache | None) -> DetectionDataModul
     if not isinstance(data, FolderData) and data.module is not None:
         return data.module
     if isinstance(data, FolderData):
-        source = sample_source(settings, cache)
+        images = [page.image for split in (data.train, data.val) for page in split.annotations]
+        source = sample_source(settings, cache, {image: state for image in images if (state := file_state(image)) is not None})
         validated = settings.targets if settings.trainer.val_loss else None
         train = TrainDataset(data.train.annotations, train_transform(settings), settings.targets, settings.seed, source)
         val = EvalDataset(data.val.annotations, eval_transform(settings), source, validated)
@@ -248,9 +249,9 @@ def train_transform(settings: Settings) -> TrainTransform:
     return TrainTransform(settings.data.crop, settings.augment, eval_transform(settings))
 
 
-def sample_source(settings: Settings, cache: SampleCache | None) -> SampleSource:
-    """Where pages and samples come from, as the cache's policy says."""
+def sample_source(settings: Settings, cache: SampleCache | None, seen: Mapping[Path, int] | None = None) -> SampleSource:
+    """Where pages and samples come from, as the cache's policy says; ``seen`` as for ``SampleSource``."""
     given = settings.cache
     if given.policy == "off":
-        return SampleSource()
-    return SampleSource(cache, given.policy, given.identity, given.compress, given.compress_maps)
+        return SampleSource(seen=seen)
+    return SampleSource(cache, given.policy, given.identity, given.compress, given.compress_maps, seen)

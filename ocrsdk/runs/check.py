@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk.cache.encoding import check_codec
 from ocrsdk.data.folder import load_annotations
+from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.units import doubts
 from ocrsdk.data.workers import choose_workers
 from ocrsdk.errors import DataError, SettingsError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings.schema import Settings
-    from ocrsdk.settings.sections import Verification
+    from ocrsdk.settings.sections import DataSettings, Verification
     from ocrsdk.types import Annotation, Sample
 
 
@@ -120,11 +121,31 @@ def read_folder(settings: Settings, root: Path, verify: Verification, progress: 
     Raises:
         DataError: Something cannot be used.
     """
-    policies = (settings.data.on_bad_sample, settings.data.outside, verify)
-    train, val = (Split(*load_annotations(folder, *policies, progress)) for folder in split_folders(root, settings))
+    train, val = (Split(*load_split(folder, settings.data, verify, progress)) for folder in split_folders(root, settings))
+    sizes = Preparation(settings.data.short_side, settings.data.max_side)
     for split in (train, val):
         report_problems(split.report)
+        strips = [page for page in split.report.extents if sizes.is_strip(page.height, page.width)]
+        if strips:
+            get_logger(__name__).warning(
+                "pages are so long that data.max_side more than halves their text in training: cut them, or raise it",
+                folder=str(split.report.root), pages=len(strips), longest=max(max(page.height, page.width) for page in strips),
+            )  # fmt: skip
     return FolderData(train, val)
+
+
+def load_split(
+    folder: Path, given: DataSettings, verify: Verification, progress: Progress | None = None
+) -> tuple[list[Annotation], DataReport]:
+    """As ``load_annotations``, with the policies of the settings.
+
+    Raises:
+        DataError: Something cannot be used.
+    """
+    return load_annotations(
+        folder, on_bad_sample=given.on_bad_sample, on_bad_box=given.on_bad_box, outside=given.outside, verify=verify,
+        progress=progress,
+    )  # fmt: skip
 
 
 def verification(settings: Settings) -> Verification:
@@ -157,11 +178,13 @@ def report_problems(report: DataReport) -> None:
     log = get_logger(__name__)
     if report.unread:
         log.warning(
-            "files that are no images were not read", folder=str(report.root / "images"), files=len(report.unread),
-            first=report.unread[0],
+            "files that are no images, and sub-folders, were not read", folder=str(report.root / "images"),
+            names=len(report.unread), first=report.unread[0],
         )  # fmt: skip
     for message in report.skipped:
         log.warning("sample skipped", reason=message)
+    for message in report.dropped:
+        log.warning("region dropped", reason=message)
     if report.instances == report.ignored:
         log.warning(
             "no text that counts in any page", folder=str(report.root), regions=report.instances, of_them_ignored=report.ignored

@@ -63,7 +63,7 @@ def choose_precision(checked: CheckedRun, device: str) -> Precision:
     call(strategy.check, device)
     if strategy.reference and not strategy.delegates:
         return Precision(strategy, None, "")
-    held = read_all(given.certificates.expanduser())
+    held = read_all(given.certificates)
     why = ""
     if strategy.delegates:
         certified, here = [], (device_name(device), _model(checked.settings))

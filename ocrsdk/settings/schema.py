@@ -17,6 +17,7 @@ from ocrsdk.settings.sections import (
     AugmentSettings,
     CacheSettings,
     DataSettings,
+    LocalPath,
     LoggingSettings,
     LossSettings,
     ModelSettings,
@@ -39,7 +40,7 @@ class Settings(BaseSettings, metaclass=AnswersInPython):
 
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = "run"
     """Name of the run; part of its folder's name."""
-    run_dir: Path | None = None
+    run_dir: LocalPath | None = None
     """The run folder; ``runs/<date>-<name>`` by default."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Everything random follows from it."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, PlainSerializer
 
 from ocrsdk.settings.options import Options
 
@@ -50,6 +50,17 @@ Duration = Annotated[
     PlainSerializer(lambda d: f"{d.total_seconds():g}s", return_type=str),
     Field(gt=timedelta(0)),
 ]
+
+
+def _from_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder for it ({error})") from None
+
+
+LocalPath = Annotated[Path, AfterValidator(_from_home)]
+"""A path in which ``~`` is the home folder, wherever it was written."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -62,20 +73,21 @@ Backbone = Literal["mobilenet", "resnet18", "resnet50"]
 Codec = Literal["none", "lz4", "zstd"]
 Identity = Literal["path", "content"]
 OnBadSample = Literal["stop", "skip"]
+OnBadBox = Literal["stop", "drop"]
 Outside = Literal["clip", "ignore", "stop"]
 Verification = Literal["decode", "header"]
 
 SHORT_SIDE, MAX_SIDE = 832, 2560
 """Pixels of the shorter side of a page when it is evaluated, and the most that the longer one may have."""
 
-EVALUATION_DATA = ("short_side", "max_side", "val", "outside", "on_bad_sample")
+EVALUATION_DATA = ("short_side", "max_side", "val", "outside", "on_bad_sample", "on_bad_box")
 """Of the settings of the data, those that trained weights are evaluated with."""
 
 
 class DataSettings(Options):
     """Which pages, and how they become samples."""
 
-    root: Path | None = None
+    root: LocalPath | None = None
     """The data folder; ``ocrsdk train DATA`` sets it."""
     train: str = "train"
     """Folder of the training pages, below the data folder."""
@@ -93,6 +105,8 @@ class DataSettings(Options):
     """Loader processes; 0 loads in the main process, -1 chooses by the number of CPUs."""
     on_bad_sample: OnBadSample = "stop"
     """What to do with a sample that cannot be used: stop at start-up, or leave it out, counted and listed."""
+    on_bad_box: OnBadBox = "stop"
+    """What to do with a region without area, or one that crosses itself: stop at start-up, or drop it, counted and listed."""
     outside: Outside = "clip"
     """Text that reaches beyond its page: cut it, make it don't-care, or stop."""
     verify: Verification = "decode"
@@ -138,7 +152,7 @@ class ModelSettings(Options):
     """``dbnet++`` adds adaptive scale fusion."""
     backbone: Backbone = "mobilenet"
     """``mobilenet`` is small and made for CPUs."""
-    backbone_weights: Path | None = None
+    backbone_weights: LocalPath | None = None
     """A local state dict for the backbone, in torchvision's or timm's naming."""
 
 
@@ -208,7 +222,7 @@ class PrecisionSettings(Options):
     """A precision strategy; see ``ocrsdk plugins list``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the strategy."""
-    certificates: Path = Field(default_factory=_default_certificates)
+    certificates: LocalPath = Field(default_factory=_default_certificates, validate_default=True)
     """Folder where passed accuracy checks are kept; ``$XDG_DATA_HOME/ocrsdk/certificates`` or
     ``~/.local/share/ocrsdk/certificates`` by default."""
 
@@ -218,7 +232,7 @@ class CacheSettings(Options):
 
     backend: str = "diskcache"
     """A cache backend, or ``none``; see ``ocrsdk plugins list``."""
-    dir: Path = Field(default_factory=_default_cache_dir)
+    dir: LocalPath = Field(default_factory=_default_cache_dir, validate_default=True)
     """Folder of all caches; ``$XDG_CACHE_HOME/ocrsdk`` or ``~/.cache/ocrsdk`` by default."""
     policy: Literal["sample", "image", "maps", "off"] = "sample"
     """What is kept: ``image``, decoded and shrunk pages; ``sample``, that for training and complete samples for validation;
@@ -266,7 +280,7 @@ class PostProcessSettings(Options):
     """How far regions are grown back."""
     min_side: Annotated[float, Field(ge=0)] = 3.0
     """Regions thinner than this many pixels of the map are dropped."""
-    max_candidates: Annotated[int, Field(ge=1)] = 1000
-    """At most this many contours are looked at."""
+    max_candidates: Annotated[int, Field(ge=1)] = 10_000
+    """At most this many regions of a page are looked at, the largest first; a newspaper page has a few thousand words."""
     shape: Shape = "quad"
     """Four corners, or the outline for curved text."""

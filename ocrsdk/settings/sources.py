@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import yaml
 
 ENV_PREFIX = "OCRSDK_"
+_TOO_DEEP = "tables are nested deeper than any setting"
 RESERVED = frozenset({"OCRSDK_PLUGINS", "OCRSDK_DISABLED_PLUGINS"})
 """Variables with the prefix that are no settings."""
 
@@ -130,6 +132,8 @@ def _parsed(name: str, value: object, place: str) -> object:
         return value
     try:
         return json.loads(value)
+    except RecursionError:
+        raise SettingsError(f"{place}: {name}: {_TOO_DEEP}") from None
     except ValueError as error:
         raise SettingsError(f"{place}: {name} = {value!r}: looks like JSON, but is not ({error})") from None
 
@@ -177,14 +181,18 @@ def _read_file(path: Path) -> tuple[dict[str, object], dict[str, int]]:
             return tomllib.loads(text), _toml_lines(text)
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{path}: not valid TOML: {error}") from error
+        except RecursionError:
+            raise SettingsError(f"{path}: {_TOO_DEEP}") from None
     if path.suffix.lower() in (".yaml", ".yml"):
         import yaml
 
         try:
-            tables = yaml.safe_load(text) or {}
-            node = yaml.compose(text)
+            node = yaml.compose(text, Loader=_yaml_loader())
+            tables = yaml.load(text, Loader=_yaml_loader()) or {}
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        except RecursionError:
+            raise SettingsError(f"{path}: {_TOO_DEEP}") from None
         if not isinstance(tables, dict):
             raise SettingsError(f"{path}: expected tables of settings, found {type(tables).__name__}")
         lines: dict[str, int] = {}
@@ -194,6 +202,20 @@ def _read_file(path: Path) -> tuple[dict[str, object], dict[str, int]]:
             lines[name] = line
         return tables, lines
     raise SettingsError(f"{path}: a settings file ends in .toml, .yaml or .yml")
+
+
+@functools.cache
+def _yaml_loader() -> type[yaml.SafeLoader]:
+    """A safe loader to which, as in YAML 1.2, only true and false are truth values: ``policy: off`` is a word."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012 - as in its base
+            first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return Loader
 
 
 def _toml_lines(text: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             partial.replace(target)
             _sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"{target}: the checkpoint cannot be written ({error})") from error
+            raise CheckpointError(f"{target}: the checkpoint cannot be written ({_reason(error, target.parent)})") from error
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Torch says "unexpected pos" of every failed write, and not why it failed."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if folder.is_dir() and shutil.disk_usage(folder).free < _FULL:
+        return "no space is left on the disk: make room"
+    return str(error).splitlines()[0]
+
+
+_FULL = 2**20
+"""A disk with fewer free bytes cannot take the next piece of a checkpoint."""
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import CLI
 
 
@@ -25,3 +27,13 @@ def test_a_command_that_cannot_be_imported_is_no_unknown_command(tmp_path: Path)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "KeyError: 'no such key'" in result.stderr
     assert "No such command" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "cache health", "plugins new"])
+def test_f89_help_survives_without_docstrings(command: str):
+    asked = [*command.split(), "--help"]
+    whole, bare = (
+        subprocess.run([sys.executable, *flags, "-m", "ocrsdk", *asked], capture_output=True, text=True, check=True).stdout
+        for flags in ([], ["-OO"])
+    )
+    assert bare == whole

@@ -112,3 +112,26 @@ def test_boxes_outside_the_page_follow_the_policy(cli: CLI, tmp_path: Path, data
         assert "reaches beyond" in result.stderr
         assert "region 2 reaches x -50..90" in result.stderr
     assert "region 2 reaches x -50..90" in refused(cli, tmp_path, *args, "--set", "data.outside=stop")
+
+
+def test_a_bad_box_is_dropped_counted_and_listed(tmp_path: Path):
+    from ocrsdk.data.folder import load_annotations
+    from ocrsdk.data.synth import write_pages
+    from ocrsdk.errors import AnnotationError
+
+    list(write_pages(tmp_path, 1, 0))
+    (label,) = (tmp_path / "labels").iterdir()
+    before = load_annotations(tmp_path)[1].instances
+    with label.open("a", encoding="utf-8") as file:
+        file.write("\n5,5,9,5,9,5,5,5,flat")
+    with pytest.raises(AnnotationError, match="--on-bad-box drop"):
+        load_annotations(tmp_path)
+    (annotation,), report = load_annotations(tmp_path, on_bad_box="drop")
+    assert len(annotation.instances) == report.instances == before
+    (told,) = report.dropped
+    assert label.name in told
+    assert "no area" in told
+    with label.open("a", encoding="utf-8") as file:
+        file.write("\n5,5,9,5,x,9,5,9,odd")
+    with pytest.raises(AnnotationError, match="not a number"):  # another fault than a bad box
+        load_annotations(tmp_path, on_bad_box="drop")

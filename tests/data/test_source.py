@@ -123,3 +123,23 @@ def test_keys_differ_with_preparation_and_kind(tmp_path: Path):
     for kind in (source.sample_key, source.maps_key):
         keys |= {kind(annotation, Preparation(), r).digest for r in ({"multiple": 32}, {"multiple": 16})}
     assert len(keys) == 8
+
+
+def test_f88_a_page_that_is_replaced_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from ocrsdk.data.preparation import Preparation
+    from ocrsdk.data.source import SampleSource, file_state
+    from ocrsdk.data.synth import write_pages
+    from ocrsdk.types import Annotation
+
+    list(write_pages(tmp_path, 2, 0))
+    first, second = sorted((tmp_path / "images").iterdir())
+    source = SampleSource(seen={path: file_state(path) or 0 for path in (first, second)})
+    for path in (first, second):
+        source.page(Annotation(path, ()), Preparation())
+    assert "replaced" not in capsys.readouterr().err
+    second.replace(first)
+    for _ in range(2):
+        source.page(Annotation(first, ()), Preparation())
+    said = capsys.readouterr().err
+    assert said.count("a page was replaced during the run") == 1
+    assert first.name in said

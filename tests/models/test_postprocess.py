@@ -131,3 +131,34 @@ def test_corners_start_at_the_top_left_and_go_clockwise():
     assert top_left[1] < bottom_left[1]
     assert bottom_right[0] > bottom_left[0]
     assert bottom_right[1] > top_right[1]
+
+
+def newspaper(rows: int, columns: int, specks: int = 0) -> np.ndarray:
+    """A map with a word in every cell, and specks of four pixels below them."""
+    page = np.zeros((rows * 12 + 4 * (specks // columns + 1), columns * 24), np.float32)
+    for row in range(rows):
+        for column in range(columns):
+            page[row * 12 + 2 : row * 12 + 9, column * 24 + 2 : column * 24 + 20] = 0.9
+    for speck in range(specks):
+        y, x = rows * 12 + 4 * (speck // columns), 24 * (speck % columns)
+        page[y : y + 3, x : x + 3] = 0.9
+    return page
+
+
+def test_f83_every_word_of_a_newspaper_page_is_found():
+    assert len(PostProcessor()(newspaper(54, 31))) == 54 * 31
+
+
+@pytest.mark.parametrize("shape", ["quad", "polygon"])
+def test_f83_a_cut_leaves_out_the_smallest_and_is_told_once(capsys: pytest.CaptureFixture[str], shape: str):
+    find = PostProcessor(PostProcessSettings(max_candidates=100, shape=shape))
+    page = newspaper(10, 10, specks=60)
+    everything = PostProcessor(PostProcessSettings(shape=shape))(newspaper(10, 10))
+    for _ in range(2):
+        found = find(page)
+        assert len(found) == 100
+        for one, other in zip(found, everything, strict=True):
+            np.testing.assert_array_equal(one.polygon, other.polygon)
+    said = capsys.readouterr().err
+    assert said.count("postprocess.max_candidates") == 1
+    assert "160" in said

@@ -23,6 +23,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "data.batch_size": (3, False),
     "data.workers": (0, False),
     "data.on_bad_sample": ("skip", False),
+    "data.on_bad_box": ("drop", False),  # as the next
     "data.outside": ("ignore", False),  # changes annotations, which are part of every key
     "data.verify": ("header", False),
     "augment.scale_min": (0.3, False),

@@ -94,3 +94,44 @@ def test_missing_file_and_unknown_format(tmp_path: Path):
         Settings.load(tmp_path / "none.toml")
     with pytest.raises(SettingsError, match=r"ends in \.toml"):
         Settings.load(write(tmp_path / "a.ini", ""))
+
+
+@pytest.mark.parametrize("where", ["file", "variable", "option", "python"])
+def test_a_tilde_is_the_home_folder_wherever_it_is_written(tmp_path: Path, where: str):
+    values = {"run_dir": "~/runs/x", "data.root": "~/data", "model.backbone_weights": "~/w.pth", "cache.dir": "~/c"}
+    if where == "file":
+        config = tmp_path / "a.yaml"
+        config.write_text("run_dir: ~/runs/x\ndata: {root: ~/data}\nmodel: {backbone_weights: ~/w.pth}\ncache: {dir: ~/c}\n")
+        found = Settings.load(config, environ={})
+    elif where == "variable":
+        found = Settings.load(environ={"OCRSDK_" + name.upper().replace(".", "__"): value for name, value in values.items()})
+    elif where == "option":
+        found = Settings.load(overrides=values, environ={})
+    else:
+        found = Settings(run_dir="~/runs/x", data={"root": "~/data"}, model={"backbone_weights": "~/w.pth"}, cache={"dir": "~/c"})
+    home = Path.home()
+    assert (found.run_dir, found.data.root) == (home / "runs/x", home / "data")
+    assert (found.model.backbone_weights, found.cache.dir) == (home / "w.pth", home / "c")
+    assert Settings().cache.dir.is_absolute()
+
+
+def test_the_home_of_nobody_is_refused():
+    with pytest.raises(SettingsError, match="home"):
+        Settings.load(overrides={"run_dir": "~nobody-of-that-name/x"}, environ={})
+
+
+def test_off_is_a_word_in_yaml(tmp_path: Path):
+    config = tmp_path / "a.yaml"
+    config.write_text("cache: {policy: off}\ntrainer: {val_loss: true, profile: yes}\nname: on\n")
+    found = Settings.load(config, environ={})
+    assert (found.cache.policy, found.trainer.val_loss, found.trainer.profile, found.name) == ("off", True, True, "on")
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.toml", "a = {}"), ("a.yaml", "a: {}")])
+def test_f85_settings_of_any_depth_are_read_or_refused(tmp_path: Path, name: str, text: str):
+    config = tmp_path / name
+    config.write_text(text.replace("{}", "[" * 20_000 + "]" * 20_000) + "\n")
+    with pytest.raises(SettingsError, match=f"{name}: .*deeper"):
+        Settings.load(config, environ={})
+    with pytest.raises(SettingsError, match="deeper"):
+        Settings.load(overrides={"cache.options": "[" * 200_000}, environ={})
