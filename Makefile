@@ -1,7 +1,7 @@
 # make demo        train a detector on generated receipts and show its score
 # make test        run all tests            make lint   ruff, mypy, import-linter
 # make test-quick  run the quick ones       make docs   build the documentation
-# make bench       measure speeds
+# make bench       measure speeds           make gpu    measure a GPU
 # All of them set up .venv first, once. Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-quick lint format bench docs clean
+.PHONY: demo test test-quick lint format bench gpu soak docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -60,6 +60,14 @@ format: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	@echo "==> measuring; leave the machine alone meanwhile"
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+gpu: $(VENV)/dev.stamp
+	@echo "==> measuring the GPU, at most six minutes; figures go to gpu.json"
+	@$(BIN)/python -m tests.gpu $(ARGS)
+
+soak: $(VENV)/dev.stamp
+	@echo "==> ending 200 commands at random, and damaging 10,000 images: half an hour"
+	@OPENCV_LOG_LEVEL=SILENT $(BIN)/python -W ignore -m tests.soak $(ARGS)
 
 docs: $(VENV)/dev.stamp
 	@echo "==> building the documentation into site/"
