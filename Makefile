@@ -8,9 +8,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PEERS  := paddleocr==2.7.3 python-doctr==1.1.0 openocr-python==0.1.5 anyascii
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-quick lint format bench gpu soak docs clean
+.PHONY: demo test test-quick lint format bench bench-peers gpu soak docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -61,6 +62,11 @@ bench: $(VENV)/dev.stamp
 	@echo "==> measuring; leave the machine alone meanwhile"
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+bench-peers: $(VENV)/dev.stamp
+	@echo "==> installing the peers into .peers, without what they depend on; measuring beside them"
+	@test -d .peers || $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --target .peers $(PEERS)
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
 gpu: $(VENV)/dev.stamp
 	@echo "==> measuring the GPU, at most six minutes; figures go to gpu.json"
 	@$(BIN)/python -m tests.gpu $(ARGS)
@@ -74,4 +80,4 @@ docs: $(VENV)/dev.stamp
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) site demo-data runs
+	rm -rf $(VENV) .peers site demo-data runs

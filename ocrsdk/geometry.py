@@ -233,14 +233,16 @@ def _pairwise_intersection(
     n, m = len(offsets_a) - 1, len(offsets_b) - 1
     result = np.zeros((n, m))
     boxes_a, boxes_b = _boxes(points_a, offsets_a), _boxes(points_b, offsets_b)
+    straight_a, straight_b = _are_straight(points_a, offsets_a), _are_straight(points_b, offsets_b)
     for i in range(n):
         for j in range(m):
-            if (
-                boxes_a[i, 0] < boxes_b[j, 2]
-                and boxes_b[j, 0] < boxes_a[i, 2]
-                and boxes_a[i, 1] < boxes_b[j, 3]
-                and boxes_b[j, 1] < boxes_a[i, 3]
-            ):
+            wide = min(boxes_a[i, 2], boxes_b[j, 2]) - max(boxes_a[i, 0], boxes_b[j, 0])
+            tall = min(boxes_a[i, 3], boxes_b[j, 3]) - max(boxes_a[i, 1], boxes_b[j, 1])
+            if wide <= 0 or tall <= 0:
+                continue
+            if straight_a[i] and straight_b[j]:
+                result[i, j] = wide * tall
+            else:
                 result[i, j] = intersection_area(
                     points_a[offsets_a[i] : offsets_a[i + 1]], points_b[offsets_b[j] : offsets_b[j + 1]]
                 )
@@ -251,10 +253,28 @@ def _pairwise_intersection(
 def _boxes(points: FloatArray, offsets: NDArray[np.int64]) -> FloatArray:
     boxes = np.empty((len(offsets) - 1, 4))
     for i in range(len(offsets) - 1):
-        part = points[offsets[i] : offsets[i + 1]]
-        boxes[i, 0], boxes[i, 1] = part[:, 0].min(), part[:, 1].min()
-        boxes[i, 2], boxes[i, 3] = part[:, 0].max(), part[:, 1].max()
+        low_x = low_y = np.inf
+        high_x = high_y = -np.inf
+        for k in range(offsets[i], offsets[i + 1]):
+            low_x, high_x = min(low_x, points[k, 0]), max(high_x, points[k, 0])
+            low_y, high_y = min(low_y, points[k, 1]), max(high_y, points[k, 1])
+        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = low_x, low_y, high_x, high_y
     return boxes
+
+
+@njit(cache=True)
+def _are_straight(points: FloatArray, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which polygons are rectangles with level sides."""
+    found = np.zeros(len(offsets) - 1, dtype=np.bool_)
+    for i in range(len(offsets) - 1):
+        k = offsets[i]
+        if offsets[i + 1] - k != 4:
+            continue
+        (ax, ay), (bx, by), (cx, cy), (dx, dy) = points[k], points[k + 1], points[k + 2], points[k + 3]
+        level = ay == by and bx == cx and cy == dy and dx == ax
+        upright = ax == bx and by == cy and cx == dx and dy == ay
+        found[i] = (level or upright) and ax != cx and ay != cy
+    return found
 
 
 @njit(cache=True)
@@ -262,18 +282,20 @@ def _prepare(points: FloatArray, offsets: NDArray[np.int64]) -> tuple[FloatArray
     """Clockwise copies, areas and validity of ragged polygons."""
     clockwise = points.copy()
     n = len(offsets) - 1
-    areas, valid = np.empty(n), np.empty(n, dtype=np.bool_)
+    areas, valid = np.empty(n), _are_straight(points, offsets)
     for i in range(n):
         part = points[offsets[i] : offsets[i + 1]]
         area = signed_area(part)
-        areas[i], valid[i] = abs(area), is_valid(part)
+        areas[i], valid[i] = abs(area), valid[i] or is_valid(part)
         if area < 0:
             clockwise[offsets[i] : offsets[i + 1]] = part[::-1]
     return clockwise, areas, valid
 
 
-def pack(polygons: Sequence[ArrayLike]) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Ragged polygons as points (P, 2) float64 and offsets (n + 1,): item i is ``points[offsets[i]:offsets[i+1]]``."""
+def pack(polygons: Sequence[ArrayLike] | NDArray[np.floating]) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Ragged polygons, or (n, N, 2), as points (P, 2) float64 and offsets: item i is ``points[offsets[i]:offsets[i+1]]``."""
+    if isinstance(polygons, np.ndarray) and polygons.ndim == 3 and polygons.shape[2] == 2:  # all of one length
+        return polygons.reshape(-1, 2).astype(np.float64), np.arange(len(polygons) + 1) * polygons.shape[1]
     offsets = np.zeros(len(polygons) + 1, dtype=np.int64)
     np.cumsum([len(polygon) for polygon in polygons], out=offsets[1:])  # type: ignore[arg-type]
     points = np.concatenate(polygons, dtype=np.float64) if len(polygons) else np.empty((0, 2))

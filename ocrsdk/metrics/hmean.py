@@ -90,8 +90,8 @@ def _match(
     valid_d: NDArray[np.bool_],
     iou_threshold: float,
     area_threshold: float,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The detection of each ground truth (-1 for none) and the detections set aside.
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], int]:
+    """The detection of each ground truth (-1 for none), the detections set aside, and how many valid ones are not.
 
     Takes arrays only and calls no compiled function of another file: numba's disk cache notices edits of one file alone.
     """
@@ -113,7 +113,10 @@ def _match(
             if common[i, j] / (area_g[i] + area_d[j] - common[i, j]) > iou_threshold:
                 partner[i], taken[j] = j, True
                 break
-    return partner, aside
+    cared = 0
+    for j in range(m):
+        cared += valid_d[j] and not aside[j]
+    return partner, aside, cared
 
 
 class HmeanMetric:
@@ -133,29 +136,34 @@ class HmeanMetric:
         """Forget all images."""
         self._images.clear()
 
-    def update(self, truth: Sequence[ArrayLike], ignore: ArrayLike, detections: Sequence[ArrayLike]) -> ImageScore:
+    def update(
+        self,
+        truth: Sequence[ArrayLike] | NDArray[np.floating],
+        ignore: ArrayLike,
+        detections: Sequence[ArrayLike] | NDArray[np.floating],
+    ) -> ImageScore:
         """Score one image.
 
         Args:
-            truth: Ground-truth polygons, (N, 2) each.
+            truth: Ground-truth polygons, (N, 2) each; an array of (n, N, 2) saves time.
             ignore: (n,) don't-care flags of ``truth``.
-            detections: Detected polygons in the same pixels, (M, 2) each.
+            detections: Detected polygons in the same pixels, in the same form.
         """
         flags = np.asarray(ignore, dtype=np.bool_).reshape(-1)
         if len(flags) != len(truth):
             raise ValueError(f"{len(truth)} ground-truth polygons, but {len(flags)} ignore flags")
         common, area_g, area_d, valid_g, valid_d = geometry.overlaps(*geometry.pack(truth), *geometry.pack(detections))
         judged, ignored = valid_g & ~flags, valid_g & flags
-        partner, aside = _match(common, area_g, area_d, judged, ignored, valid_d, self.iou_threshold, self.area_threshold)
-        found = np.flatnonzero(partner >= 0)
+        partner, aside, cared = _match(common, area_g, area_d, judged, ignored, valid_d, self.iou_threshold, self.area_threshold)
+        pairs = tuple([(i, j) for i, j in enumerate(partner.tolist()) if j >= 0])
         score = ImageScore(
-            matched=len(found),
-            gt_cared=int(judged.sum()),
-            det_cared=int((~aside & valid_d).sum()),
-            pairs=tuple(zip(found.tolist(), partner[found].tolist(), strict=True)),
+            matched=len(pairs),
+            gt_cared=int(np.count_nonzero(judged)),
+            det_cared=cared,
+            pairs=pairs,
             det_ignored=tuple(np.flatnonzero(aside).tolist()),
-            invalid_gt=int((~valid_g).sum()),
-            invalid_det=int((~valid_d).sum()),
+            invalid_gt=len(valid_g) - int(np.count_nonzero(valid_g)),
+            invalid_det=len(valid_d) - int(np.count_nonzero(valid_d)),
         )
         self._images.append(score)
         return score

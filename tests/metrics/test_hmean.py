@@ -78,3 +78,22 @@ def test_perfect_detections_score_one():
             cared = [p for p, skip in zip(case["gt"], case["ignore"], strict=True) if not skip]
             metric.update(case["gt"], case["ignore"], cared)
     assert metric.compute().recall >= 0.995  # overlapping ground truth may be matched crosswise
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 40)] * 4), max_size=12), st.lists(st.tuples(*[st.integers(0, 40)] * 4), max_size=12))
+def test_straight_boxes_are_judged_as_the_same_polygons_turned_a_little(first: list, second: list):
+    """The short way for level boxes against the clipper's: an extra corner on a side makes a polygon of the box."""
+
+    def boxes(sides: list) -> list[np.ndarray]:
+        return [np.array([[a, b], [a + c + 1, b], [a + c + 1, b + d + 1], [a, b + d + 1]], np.float64) for a, b, c, d in sides]
+
+    def with_corner(box: np.ndarray) -> np.ndarray:
+        return np.insert(box, 1, (box[0] + box[1]) / 2, axis=0)
+
+    truth, found = boxes(first), boxes(second)
+    ignore = np.arange(len(truth)) % 3 == 0
+    straight = HmeanMetric().update(truth, ignore, found)
+    polygons = HmeanMetric().update([with_corner(box) for box in truth], ignore, [with_corner(box) for box in found])
+    assert straight == polygons
+    if truth and found:
+        assert HmeanMetric().update(np.stack(truth), ignore, np.stack(found)) == straight
