@@ -137,6 +137,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="commands to end  [default: 200]")
     parser.add_argument("--images", type=int, default=10_000, help="images to damage  [default: 10000]")
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what this process ignores, as under nohup, its children do, too
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     return int(bool(images(given.images) + kills(given.kills)))
 
 

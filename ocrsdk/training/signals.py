@@ -66,6 +66,7 @@ class StopSignals(Callback):
         """Remember the handlers that are there."""
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.getsignal(number) for number in _CAUGHT}
+            threading.Thread(target=self._end_waits, name="ocrsdk-stop", daemon=True).start()  # a handler must not start one
 
     def __exit__(self, *_exception: object) -> None:
         """Put back the handlers that were there."""
@@ -90,7 +91,6 @@ class StopSignals(Callback):
         self.received, self._at = signal.Signals(number), time.monotonic()
         for request in self._request_stop:
             request()
-        threading.Thread(target=self._end_wait, args=(number,), name="ocrsdk-stop", daemon=True).start()
         if number == signal.SIGHUP and self._terminal:  # it is gone: whatever is still said must not cost the checkpoint
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for descriptor in (1, 2):
@@ -101,10 +101,10 @@ class StopSignals(Callback):
         with contextlib.suppress(OSError):
             os.write(2, f"{line}\n".encode())  # neither a log call nor print is safe inside a signal handler
 
-    def _end_wait(self, number: int) -> None:
-        """Interrupt the main thread once it has waited for too long; an exception has to be raised there."""
+    def _end_waits(self) -> None:
+        """Interrupt the main thread when it was asked to stop and has waited for too long; an exception has to be raised there."""
         while self._previous:
-            time.sleep(0.2)
-            if self._waited() > _PATIENCE and not self._in_vain:
+            time.sleep(0.5)
+            if self.received is not None and self._waited() > _PATIENCE and not self._in_vain:
                 self._in_vain = True
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
+                signal.pthread_kill(threading.main_thread().ident or 0, self.received)

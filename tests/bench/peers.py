@@ -160,6 +160,7 @@ def evaluation(packages: Path) -> None:
         return f"{sum(a == b for a, b in zip(theirs, ours, strict=True))} of {len(ours)} pages have equal matches"
 
     def matched(page: Any, ignore: np.ndarray) -> int:
+        metric.reset()  # or the collector would have more to look through with every page
         return metric.update(page[0], ignore, page[1]).matched
 
     rows: list[tuple[str, str, Callable[[Any], int], Callable[[Any], int], str, Sequence[Any]]] = [
