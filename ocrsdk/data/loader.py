@@ -2,9 +2,7 @@
 
 Three things go wrong with torch's own, each without a word:
 
-* A process sends a batch from a thread of its queue. What fails there, as shared memory that is full or something that cannot be
-  pickled, is printed, the batch is lost, and the main process waits for ever. Here all that can fail is done before the batch is
-  handed to the queue, and a batch that does not fit the shared memory travels through the pipe.
+* What fails while a process sends a batch is printed, the batch is lost, and the main process waits for ever: see ``sending``.
 * A process that is stopped is waited for without end. Here ``LoaderWatch`` kills it, and the wait ends with an error that tells so.
 * When the main process is killed, one that waits for the lock of another stays. Here each ends with its parent.
 """
@@ -12,7 +10,6 @@ Three things go wrong with torch's own, each without a word:
 from __future__ import annotations
 
 import errno
-import functools
 import multiprocessing
 import os
 import shutil
@@ -21,9 +18,6 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -32,19 +26,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ocrsdk.data.dataset import SampleIndex
+from ocrsdk.data.sending import SHARED_MEMORY, Sent
 from ocrsdk.data.workers import WorkLog
 from ocrsdk.errors import TrainingError
 from ocrsdk.logs import bind, get_logger
 from ocrsdk.processes import end_with_parent
-from ocrsdk.types import Batch, TargetMaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ocrsdk.types import Sample
 
 POLL_SECONDS = 4.0
 """How often a wait for a batch is looked at."""
@@ -52,7 +42,6 @@ FROZEN_POLLS = 4
 """A process that is found stopped so many times in a row is killed."""
 SLOW_SECONDS = 30.0
 """A wait that lasts longer is told, with what the processes are working on."""
-_SHM = Path("/dev/shm")
 _LOCKS = 8 * 4096
 """Bytes there that the locks and events of a process take: a page each."""
 
@@ -71,7 +60,7 @@ class Loader(DataLoader[Any]):
         workers = options.get("num_workers", 0)
         super().__init__(
             _Noted(dataset, watch.log) if workers else dataset,
-            collate_fn=_Sent(collate) if workers else collate,
+            collate_fn=Sent(collate) if workers else collate,
             worker_init_fn=_start_worker if workers else None,
             **options,
         )
@@ -86,7 +75,11 @@ class Loader(DataLoader[Any]):
         """
         if self.num_workers:
             self.watch.start()
-            if not self._has_processes and _SHM.is_dir() and shutil.disk_usage(_SHM).free < _LOCKS * (self.num_workers + 1):
+            if (
+                not self._has_processes
+                and SHARED_MEMORY.is_dir()
+                and shutil.disk_usage(SHARED_MEMORY).free < _LOCKS * (self.num_workers + 1)
+            ):
                 raise _no_room()  # before torch's own iterator is half made
             self._has_processes = self.persistent_workers
         try:
@@ -248,7 +241,7 @@ def _status(pid: int) -> str:
 
 def _no_room() -> TrainingError:
     return TrainingError(
-        f"the shared memory ({_SHM}) is full: loader processes cannot start. Load in the main process with --workers 0, "
+        f"the shared memory ({SHARED_MEMORY}) is full: loader processes cannot start. Load in the main process with --workers 0, "
         "or give more: docker run --shm-size=2g"
     )
 
@@ -285,71 +278,3 @@ def _start_worker(worker: int) -> None:
     bind(worker=worker)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-class _Sent:
-    """A collate function whose result is pickled here, by the main thread of the process, whose errors reach the main process."""
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, samples: Any) -> _Pickled:
-        batch = self.collate(samples)
-        return _Pickled(_InPipe.of(batch) if isinstance(batch, Batch) and not _is_shared(batch) else batch)
-
-
-class _Pickled:
-    """Becomes the object itself where it is unpickled."""
-
-    def __init__(self, content: object) -> None:
-        self._bytes = bytes(ForkingPickler.dumps(content))
-
-    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
-        return _unpickled, (self._bytes,)
-
-
-def _unpickled(content: bytes) -> object:
-    found = ForkingPickler.loads(content)
-    return found.batch() if isinstance(found, _InPipe) else found
-
-
-def _is_shared(batch: Batch) -> bool:
-    """Move its tensors to shared memory; False if there is no room."""
-    try:
-        for tensor in (batch.image, *(batch.targets or ())):
-            tensor.share_memory_()
-    except (RuntimeError, OSError):
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class _InPipe:
-    """A batch as arrays, which are pickled byte by byte."""
-
-    image: NDArray[np.uint8]
-    """(B, H, W, 3)"""
-    maps: list[NDArray[Any]]
-    """Each (B, 1, H, W); none if the batch has none."""
-    samples: list[Sample]
-
-    @classmethod
-    def of(cls, batch: Batch) -> _InPipe:
-        """The arrays of ``batch``."""
-        return cls(batch.image.permute(0, 2, 3, 1).numpy(), [maps.numpy() for maps in batch.targets or ()], batch.samples)
-
-    def batch(self) -> Batch:
-        """The batch again."""
-        _tell_full()
-        maps = TargetMaps(*map(torch.from_numpy, self.maps)) if self.maps else None
-        return Batch(torch.from_numpy(self.image).permute(0, 3, 1, 2), self.samples, maps)
-
-
-@functools.cache
-def _tell_full() -> None:
-    """Once a process."""
-    free = f" ({shutil.disk_usage(_SHM).free / 2**20:.0f} MiB free)" if _SHM.is_dir() else ""
-    get_logger(__name__).warning(
-        f"batches do not fit the shared memory{free} and are copied through pipes, which is slower; "
-        "give more (docker run --shm-size=2g), or load in the main process (--workers 0)"
-    )

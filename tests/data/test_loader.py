@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -14,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch.utils.data import Dataset
 
 from ocrsdk.data import loader
 from ocrsdk.data.datamodule import collate
 from ocrsdk.data.dataset import make_sample
 from ocrsdk.data.loader import Loader, LoaderWatch
+from ocrsdk.data.sending import SHARED_MEMORY
 from ocrsdk.errors import TrainingError
-from ocrsdk.types import Batch, Sample
+from ocrsdk.types import Sample
 
 SQUARE = np.array([[4, 4], [28, 4], [28, 28], [4, 28]], np.float32)
 
@@ -73,17 +72,6 @@ def test_processes_serve_what_the_main_process_does(options: dict[str, Any]):
 def test_an_error_of_a_process_is_raised():
     with pytest.raises(Exception, match="pickle"):
         list(make(Unsendable(), 1))
-
-
-def test_a_batch_that_does_not_fit_the_shared_memory_arrives_whole():
-    batch = collate([sample(index) for index in range(3)])
-    assert batch.targets is not None
-    sent = pickle.loads(pickle.dumps(loader._Pickled(loader._InPipe.of(batch))))
-    assert isinstance(sent, Batch)
-    assert sent.image.is_contiguous(memory_format=torch.channels_last)
-    for found, expected in zip((sent.image, *sent.targets), (batch.image, *batch.targets), strict=True):
-        assert torch.equal(found, expected)
-    assert [s.annotation.image for s in sent.samples] == [Path("page 0"), Path("page 1"), Path("page 2")]
 
 
 SMALL_MEMORY = """
@@ -164,9 +152,9 @@ def test_killing_raises_nothing_in_this_process():
 
 
 def test_the_room_for_locks_is_looked_at_first(monkeypatch: pytest.MonkeyPatch):
-    free = shutil.disk_usage(loader._SHM).free if loader._SHM.is_dir() else 0
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
     monkeypatch.setattr(loader, "_LOCKS", free + 1)
-    if not loader._SHM.is_dir():
+    if not SHARED_MEMORY.is_dir():
         pytest.skip("this system has no /dev/shm")
     with pytest.raises(TrainingError, match="--workers 0"):
         iter(make(Pages(), 1))
