@@ -75,11 +75,7 @@ class Loader(DataLoader[Any]):
         """
         if self.num_workers:
             self.watch.start()
-            if (
-                not self._has_processes
-                and SHARED_MEMORY.is_dir()
-                and shutil.disk_usage(SHARED_MEMORY).free < _LOCKS * (self.num_workers + 1)
-            ):
+            if not self._has_processes and _room_for_locks() < _LOCKS * (self.num_workers + 1):
                 raise _no_room()  # before torch's own iterator is half made
             self._has_processes = self.persistent_workers
         try:
@@ -237,6 +233,10 @@ def _status(pid: int) -> str:
         return str(process.status()) if ours else ""
     except psutil.NoSuchProcess:
         return ""
+
+
+def _room_for_locks() -> float:
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else float("inf")
 
 
 def _no_room() -> TrainingError:

@@ -1,8 +1,8 @@
 """What leaves a loader process arrives, or raises an error.
 
-Torch's processes pickle a batch in a thread of their queue. What fails there, as shared memory that is full or something that cannot
-be pickled, is printed, the batch is lost, and the main process waits for ever. Here all that can fail is done before the batch is
-handed to the queue, and a batch that does not fit the shared memory travels through the pipe.
+Torch's processes pickle a batch in a thread of their queue. What fails there, as shared memory that is full or something that
+cannot be pickled, is printed, the batch is lost, and the main process waits for ever. Here all that can fail is done before the
+batch is handed to the queue, and a batch that does not fit the shared memory travels through the pipe.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Sent:
         self.collate = collate
 
     def __call__(self, samples: Any) -> _Pickled:
+        """Called by torch, with what the dataset gave."""
         batch = self.collate(samples)
         return _Pickled(_InPipe.of(batch) if isinstance(batch, Batch) and not _is_shared(batch) else batch)
 
