@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO, cast
 
 import typer
 
+from ocrsdk.cli.limits import exhausted
 from ocrsdk.cli.on_demand import Home, OnDemandGroup
 from ocrsdk.errors import OcrsdkError
 
@@ -145,8 +146,6 @@ def _run() -> None:
         typer.echo("interrupted", err=True)
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - 1 is an answer of some commands
-        from ocrsdk.cli.limits import exhausted
-
         reason = exhausted(error)
         if reason is None:
             traceback.print_exc()

@@ -20,7 +20,10 @@ _REMEDIES = {
     errno.EIO: "the disk has failed to read or write",
     errno.EROFS: "the disk is read-only",
 }
-_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "std::bad_alloc", "failed to map segment")
+_MEMORY = (
+    "can't allocate memory", "cannot allocate memory", "out of memory", "std::bad_alloc", "failed to map segment",
+    "could not create a primitive",
+)  # fmt: skip
 _FILES = ("too many open files", "received 0 items of ancdata")
 
 

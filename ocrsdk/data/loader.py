@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import psutil
 import torch
+from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ocrsdk.data.dataset import SampleIndex
@@ -85,6 +86,7 @@ class Loader(DataLoader[Any]):
             if error.errno != errno.ENOSPC:
                 raise
             raise _no_room() from error
+        self.watch.serve(batches)
         return _Watched(batches, self.watch)
 
 
@@ -126,6 +128,7 @@ class LoaderWatch:
         self._stopped: dict[int, int] = {}
         self._told = False
         self._killed: list[int] = []
+        self._batches: weakref.ref[Any] | None = None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -140,6 +143,10 @@ class LoaderWatch:
         """Seconds of the wait under way; 0 if there is none."""
         since = self._since
         return time.monotonic() - since if since is not None else 0.0
+
+    def serve(self, batches: object) -> None:
+        """Note torch's iterator, whose processes ``kill`` ends."""
+        self._batches = weakref.ref(batches)
 
     def start(self) -> None:
         """Look at every wait from now on, until this object is gone."""
@@ -180,26 +187,17 @@ class LoaderWatch:
         return self.name_of(index) if index is not None else None
 
     def kill(self) -> None:
-        """End the processes that are left: they heed no SIGTERM, and one may wait for what a dead one held.
-
-        Torch raises an error from its handler of SIGCHLD, wherever the main thread is by then, so it is not told of these.
-        """
-        left = self.processes()
-        if not left:
-            return
-        is_main = threading.current_thread() is threading.main_thread()
-        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main else None
-        try:
-            for pid in left:
-                self._killed.append(pid)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            end = time.monotonic() + POLL_SECONDS
-            while not all(_has_ended(pid) for pid in left) and time.monotonic() < end:
-                time.sleep(0.005)
-        finally:
-            if handler is not None:
-                signal.signal(signal.SIGCHLD, handler)
+        """End the processes that are left: they heed no SIGTERM, and one may wait for what a dead one held."""
+        batches = self._batches() if self._batches is not None else None
+        if getattr(batches, "_worker_pids_set", False):
+            # else torch would raise an error at any later end of any child, wherever this process is by then
+            _remove_worker_pids(id(batches))
+            batches._worker_pids_set = False  # type: ignore[union-attr]
+        starting = [worker.pid for worker in getattr(batches, "_workers", ()) if worker.is_alive()]
+        for pid in {*self.processes(), *starting}:
+            self._killed.append(pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _look_on(reference: weakref.ref[LoaderWatch]) -> None:
@@ -210,16 +208,6 @@ def _look_on(reference: weakref.ref[LoaderWatch]) -> None:
             return
         watch.look()
         del watch
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether a child has, and its SIGCHLD has been dealt with; it is left to be waited for."""
-    if not hasattr(os, "waitid"):
-        return _status(pid) in _ENDED
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-    except ChildProcessError:
-        return _status(pid) in _ENDED
 
 
 _ENDED = ("", psutil.STATUS_ZOMBIE)

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.data.dataset import EvalDataset, ReproducibleViews, SampleIndex, TrainDataset
@@ -125,7 +126,7 @@ def test_keys_differ_with_preparation_and_kind(tmp_path: Path):
     assert len(keys) == 8
 
 
-def test_f88_a_page_that_is_replaced_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_f88_a_page_that_is_replaced_is_told_once(tmp_path: Path):
     from ocrsdk.data.preparation import Preparation
     from ocrsdk.data.source import SampleSource, file_state
     from ocrsdk.data.synth import write_pages
@@ -134,12 +135,13 @@ def test_f88_a_page_that_is_replaced_is_told_once(tmp_path: Path, capsys: pytest
     list(write_pages(tmp_path, 2, 0))
     first, second = sorted((tmp_path / "images").iterdir())
     source = SampleSource(seen={path: file_state(path) or 0 for path in (first, second)})
-    for path in (first, second):
-        source.page(Annotation(path, ()), Preparation())
-    assert "replaced" not in capsys.readouterr().err
+    with capture_logs() as logs:
+        for path in (first, second):
+            source.page(Annotation(path, ()), Preparation())
+    assert logs == []
     second.replace(first)
-    for _ in range(2):
-        source.page(Annotation(first, ()), Preparation())
-    said = capsys.readouterr().err
-    assert said.count("a page was replaced during the run") == 1
-    assert first.name in said
+    with capture_logs() as logs:
+        for _ in range(2):
+            source.page(Annotation(first, ()), Preparation())
+    (told,) = logs
+    assert (told["event"].split(";")[0], told["image"]) == ("a page was replaced during the run", str(first))

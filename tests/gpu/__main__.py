@@ -57,7 +57,7 @@ class Sizes:
         self.backbone, self.side, self.batch = ("mobilenet", 64, 2) if small else ("resnet50", 640, 8)
         self.steps = 2 if small else 20
         self.pages = (6, 2) if small else (160, 40)
-        self.trained_seconds = 3.0 if small else TRAINED_SECONDS
+        self.trained_seconds = 1.0 if small else TRAINED_SECONDS
         self.settings = ["--set", "data.crop=64", "--set", "data.short_side=96", "--batch-size", "2"] if small else []
 
 

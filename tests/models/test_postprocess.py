@@ -8,6 +8,7 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from ocrsdk.models.postprocess import PostProcessor, _corners, _mean_inside_quads
 from ocrsdk.settings.sections import PostProcessSettings
@@ -150,15 +151,16 @@ def test_f83_every_word_of_a_newspaper_page_is_found():
 
 
 @pytest.mark.parametrize("shape", ["quad", "polygon"])
-def test_f83_a_cut_leaves_out_the_smallest_and_is_told_once(capsys: pytest.CaptureFixture[str], shape: str):
+def test_f83_a_cut_leaves_out_the_smallest_and_is_told_once(shape: str):
     find = PostProcessor(PostProcessSettings(max_candidates=100, shape=shape))
     page = newspaper(10, 10, specks=60)
     everything = PostProcessor(PostProcessSettings(shape=shape))(newspaper(10, 10))
-    for _ in range(2):
-        found = find(page)
-        assert len(found) == 100
-        for one, other in zip(found, everything, strict=True):
-            np.testing.assert_array_equal(one.polygon, other.polygon)
-    said = capsys.readouterr().err
-    assert said.count("postprocess.max_candidates") == 1
-    assert "160" in said
+    with capture_logs() as logs:
+        for _ in range(2):
+            found = find(page)
+            assert len(found) == 100
+            for one, other in zip(found, everything, strict=True):
+                np.testing.assert_array_equal(one.polygon, other.polygon)
+    (told,) = logs
+    assert "postprocess.max_candidates" in told["event"]
+    assert (told["regions"], told["max_candidates"]) == (160, 100)
