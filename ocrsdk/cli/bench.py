@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from ocrsdk.cli.common import JsonOption, note, print_json, say, set_up_output, table
-from ocrsdk.errors import SettingsError
+from ocrsdk.errors import SettingsError, nearest
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure this machine. (The cache: ocrsdk cache bench)")
 
@@ -42,6 +42,12 @@ def precision(
     set_up_output()
     if device not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"--device {device}: expected auto, cpu or cuda")
+    from ocrsdk.settings.sections import Backbone
+
+    known = get_args(Backbone)
+    for name in backbone or ():
+        if name not in known:
+            raise SettingsError(f"--backbone {name}: expected one of {', '.join(known)}.{nearest(name, known)}")
     for side in size or ():
         if side < 32 or side % 32:
             raise SettingsError(f"--size {side}: expected a multiple of 32; try {max(32, round(side / 32) * 32)}")

@@ -56,7 +56,7 @@ def test_the_root_help_imports_no_command():
         "print(sorted(m for m in sys.modules if m.startswith('ocrsdk.')), file=sys.stderr)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stderr.strip() == "['ocrsdk.cli', 'ocrsdk.cli.on_demand', 'ocrsdk.errors', 'ocrsdk.version']"
+    assert result.stderr.strip() == "['ocrsdk.cli', 'ocrsdk.cli.limits', 'ocrsdk.cli.on_demand', 'ocrsdk.errors', 'ocrsdk.version']"
 
 
 def test_a_mistake_of_our_own_is_a_traceback_and_no_answer():

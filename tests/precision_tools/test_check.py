@@ -77,12 +77,12 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
     ):  # fmt: skip
         sets += ["--set", pair]
 
-    result = cli("precision", "check", "data", "--candidate", "twin", "--seeds", "2", "--epochs", "20", "--json", *sets, env=env)
+    result = cli("precision", "check", "data", "--candidate", "twin", "--seeds", "2", "--epochs", "14", "--json", *sets, env=env)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["outcome"], report["difference"], report["low"], report["high"]) == ("pass", 0, 0, 0)
     assert report["runs"][0]["score"] > 10
-    assert len(report["runs"][0]["losses"]) == 60
+    assert len(report["runs"][0]["losses"]) == 42
     assert report["runs"][0]["losses"] == report["runs"][1]["losses"]  # same seed, same order of data
     assert report["runs"][0]["losses"] != report["runs"][2]["losses"]
     folder = tmp_path / report["folder"]
@@ -109,7 +109,7 @@ def test_the_gate_passes_a_twin_fails_a_broken_strategy_and_doubts_a_short_look(
     result = cli("train", "--resume", "a", "--precision", "fp32", "--epochs", "2", "--allow-precision-change", env=env)
     assert result.returncode == 0, result.stderr
 
-    result = cli("precision", "check", "data", "--candidate", "broken", "--seeds", "1", "--epochs", "20", *sets, env=env)
+    result = cli("precision", "check", "data", "--candidate", "broken", "--seeds", "1", "--epochs", "14", *sets, env=env)
     assert result.returncode == 1, result.stderr
     assert "FAIL: " in result.stdout
     assert "certificate" not in result.stdout
