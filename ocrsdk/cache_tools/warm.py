@@ -11,12 +11,11 @@ from torch.utils.data import ConcatDataset
 from ocrsdk.data.dataset import EvalDataset, KeptPages, KeptSamples, page_names
 from ocrsdk.data.loader import Loader, LoaderWatch
 from ocrsdk.data.workers import choose_workers
-from ocrsdk.errors import OcrsdkError
 from ocrsdk.plugins.manager import call
 from ocrsdk.runs.build import eval_transform, sample_source, train_transform
 from ocrsdk.runs.cache import open_run_cache
 from ocrsdk.runs.check import read_folder, verification
-from ocrsdk.training.loader_errors import loader_error, raised_in_loader
+from ocrsdk.training.loader_errors import loader_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,10 +46,11 @@ def warm(settings: Settings, data: Path, progress: Callable[[Any, int], Any]) ->
     try:
         for _ in progress(Loader(both, watch, int, batch_size=None, num_workers=workers), len(both)):
             pass
-    except OcrsdkError as error:
-        raise raised_in_loader(error) or error from None
-    except (RuntimeError, EOFError, ConnectionError) as error:
-        raise loader_error(error, [watch]) or error from error
+    except Exception as error:
+        shown = loader_error(error, [watch])
+        if shown is None:
+            raise
+        raise shown from None
     finally:
         watch.kill()
     cache.backend.close()

@@ -23,9 +23,9 @@ def loader_error(error: BaseException, watches: Sequence[LoaderWatch]) -> Ocrsdk
         watches: Of the loaders that were used.
     """
     if isinstance(error, OcrsdkError):
-        return raised_in_loader(error)
+        return _raised_in_loader(error)
     if isinstance(error.__context__, OcrsdkError):  # which Lightning's own cleaning up has stumbled over
-        return raised_in_loader(error.__context__) or error.__context__
+        return _raised_in_loader(error.__context__) or error.__context__
     found = _DEAD.search(str(error))
     dead = [pid for watch in watches for pid in watch.dead()]
     if found is not None:
@@ -49,7 +49,7 @@ def loader_error(error: BaseException, watches: Sequence[LoaderWatch]) -> Ocrsdk
     )
 
 
-def raised_in_loader(error: OcrsdkError) -> OcrsdkError | None:
+def _raised_in_loader(error: OcrsdkError) -> OcrsdkError | None:
     """The error as a loader process raised it, without the traceback that torch puts into its message; None if this process did."""
     text = str(error)
     if not text.startswith("Caught "):

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from tests.bench import reference, runs
-from tests.bench.timing import medians
+from tests.bench.timing import medians, page_medians
 
 SIZE = 640
 ROW = "{:<42}{:>12}{:>12}{:>9}{:>9}"
@@ -57,16 +57,8 @@ def curved(count: int, seed: int, size: int = SIZE) -> list[np.ndarray]:
 
 
 def compare(name: str, theirs: Callable[[Any], object], ours: Callable[[Any], object], goal: float, pages: Sequence[Any]) -> None:
-    """Times of a page: each turn of a side is a pass over all pages, as in an epoch."""
-
-    def over_all(side: Callable[[Any], object]) -> Callable[[], None]:
-        def turn() -> None:
-            for page in pages:
-                side(page)
-
-        return turn
-
-    slow, fast = (took / len(pages) for took in medians(over_all(theirs), over_all(ours)))
+    """Times of a page, in a line."""
+    slow, fast = page_medians(pages, theirs, ours)
     print(ROW.format(name, f"{slow:.2f} ms", f"{fast:.3f} ms", f"{slow / fast:.1f}x", f">= {goal:g}x"), flush=True)
 
 

@@ -28,7 +28,7 @@ from ocrsdk.metrics.hmean import HmeanMetric
 from ocrsdk.models.postprocess import PostProcessor
 from ocrsdk.settings.sections import PostProcessSettings, TargetSettings
 from tests.bench.__main__ import curved, quads
-from tests.bench.timing import medians
+from tests.bench.timing import page_medians
 
 STAND_INS = ("paddle", "torchvision", "torch_npu")
 """Imported by the packages, and used by nothing that is measured."""
@@ -90,16 +90,8 @@ def compare(
     name: str, peer: str, theirs: Callable[[Any], object], ours: Callable[[Any], object], goal: str, agreement: str,
     pages: Sequence[Any],
 ) -> None:  # fmt: skip
-    """Times of a page: each turn of a side is a pass over all pages."""
-
-    def over_all(side: Callable[[Any], object]) -> Callable[[], None]:
-        def turn() -> None:
-            for page in pages:
-                side(page)
-
-        return turn
-
-    slow, fast = (took / len(pages) for took in medians(over_all(theirs), over_all(ours)))
+    """Times of a page, in a line."""
+    slow, fast = page_medians(pages, theirs, ours)
     print(ROW.format(name, peer, f"{slow:.3f} ms", f"{fast:.3f} ms", f"{slow / fast:.1f}x", goal, agreement), flush=True)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def medians(*functions: Callable[[], object], seconds: float = 3.0) -> list[float]:
@@ -19,6 +20,19 @@ def medians(*functions: Callable[[], object], seconds: float = 3.0) -> list[floa
             function()
             own.append((time.perf_counter() - start) * 1000)
     return [statistics.median(own) for own in times]
+
+
+def page_medians(pages: Sequence[Any], *sides: Callable[[Any], object]) -> list[float]:
+    """Median milliseconds a page of each side: a turn is a pass over all pages, as in an epoch."""
+
+    def over_all(side: Callable[[Any], object]) -> Callable[[], None]:
+        def turn() -> None:
+            for page in pages:
+                side(page)
+
+        return turn
+
+    return [took / len(pages) for took in medians(*map(over_all, sides))]
 
 
 def per_call(call: Callable[[int], object], count: int, rounds: int = 5) -> float:

@@ -70,7 +70,7 @@ def test_f86_one_bad_image_costs_itself_alone(cli: CLI, tmp_path: Path, synth_pa
     assert done.returncode == 2
     assert "0.png: the PNG file is cut short" in done.stderr
     wrong = cli("predict", "good.ckpt", "scans", "--on-bad-image", "stp", *small)
-    assert "Did you mean stop" in wrong.stderr or "stop" in wrong.stderr
+    assert "Did you mean 'stop'?" in wrong.stderr
     assert wrong.returncode == 2
 
 
