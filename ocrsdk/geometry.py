@@ -76,7 +76,11 @@ def polygon_offsetter(points: ArrayLike) -> Callable[[float], list[NDArray[np.in
         offset.AddPath(np.asarray(points).astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
     except pyclipper.ClipperException:  # fewer than three distinct vertices are left
         return lambda distance: []
-    return lambda distance: [np.array(piece, dtype=np.int32) for piece in offset.Execute(distance)]
+    return lambda distance: [_vertices(piece) for piece in offset.Execute(distance)]
+
+
+def _vertices(piece: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+    return np.fromiter(itertools.chain.from_iterable(piece), np.int32, 2 * len(piece)).reshape(-1, 2)
 
 
 @njit(cache=True)

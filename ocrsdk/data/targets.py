@@ -14,13 +14,14 @@ square root over the page ends it.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numba import njit
 
-from ocrsdk.geometry import polygon_offsetter
+from ocrsdk.geometry import pack, polygon_offsetter
 from ocrsdk.settings.sections import TargetSettings
 from ocrsdk.types import TargetMaps
 
@@ -50,48 +51,57 @@ def draw_targets(
     prob_mask = np.ones((height, width), dtype=np.uint8)
     thresh_mask = np.zeros((height, width), dtype=np.uint8)
     nearness = np.ones((height, width), dtype=np.float32)
-    for points, ignored in zip(polygons, np.asarray(ignore, dtype=np.bool_).reshape(-1), strict=True):
-        polygon = np.array(points, dtype=np.float64)
-        if spec.clamp:
-            np.clip(polygon, 0, [width - 1, height - 1], out=polygon)
-        distance, visible_side = _measure(polygon, spec.shrink_ratio, height, width)
-        used = not (ignored or distance == 0 or visible_side < spec.min_text_size)
-        offset = polygon_offsetter(polygon) if used else None
-        shrunk = offset(-distance) if offset is not None else []
+    points, ends = pack(polygons)
+    if spec.clamp:
+        np.clip(points, 0, [width - 1, height - 1], out=points)
+    distances, visible_sides = _measure(points, ends, spec.shrink_ratio, height, width)
+    flags = np.asarray(ignore, dtype=np.bool_).reshape(-1)
+    if len(flags) != len(distances):
+        raise ValueError(f"ignore needs one flag a polygon: {len(distances)}; found {len(flags)}")
+    used = ~flags & (distances > 0) & (visible_sides >= spec.min_text_size)
+    radii, boxes = np.where(used, distances, 0.0).tolist(), [(0, 0, width - 1, height - 1)] * len(used)
+    vertices = points.astype(np.int64)
+    for i, (start, end) in enumerate(itertools.pairwise(ends.tolist())):
+        polygon, radius = vertices[start:end], radii[i]
+        offset = polygon_offsetter(polygon) if radius else None
+        shrunk = offset(-radius) if offset is not None else []
         if offset is None or not shrunk:
+            radii[i] = 0.0
             _fill(prob_mask, polygon.astype(np.int32), 0)
             continue
         for piece in shrunk:
             _fill(prob_map, piece, 1)
-        grown = offset(distance)[0]
+        grown = offset(radius)[0]
         _fill(thresh_mask, grown, 1)
-        x0, y0, x1, y1 = 0, 0, width - 1, height - 1
         if spec.distance == "db":
             x, y, w, h = cv2.boundingRect(grown)
-            x0, y0, x1, y1 = max(x0, x), max(y0, y), min(x1, x + w - 1), min(y1, y + h - 1)
-        _draw_band(nearness, polygon, distance, x0, y0, x1, y1, spec.distance == "db")
+            boxes[i] = max(0, x), max(0, y), min(width, x + w) - 1, min(height, y + h) - 1
+    _draw_bands(nearness, points, ends, np.array(radii), np.array(boxes).reshape(-1, 4), spec.distance == "db")
     _finish(nearness, spec.thresh_min, spec.thresh_max)
     return TargetMaps(prob_map, prob_mask, nearness, thresh_mask)
 
 
 @njit(cache=True)
-def _measure(polygon: NDArray[np.float64], ratio: float, height: int, width: int) -> tuple[float, float]:
-    """``D`` in pixels (0 for a polygon of less than one square pixel) and the shorter side of the box on the page."""
-    twice_area, length = 0.0, 0.0
-    low_x = low_y = np.inf
-    high_x = high_y = -np.inf
-    n = len(polygon)
-    for i in range(n):
-        x, y = polygon[i, 0], polygon[i, 1]
-        j = i + 1 if i + 1 < n else 0
-        twice_area += x * polygon[j, 1] - y * polygon[j, 0]
-        length += np.hypot(polygon[j, 0] - x, polygon[j, 1] - y)
-        low_x, low_y, high_x, high_y = min(low_x, x), min(low_y, y), max(high_x, x), max(high_y, y)
-    area = abs(twice_area) / 2
-    distance = area * (1 - ratio * ratio) / length if area >= 1 else 0.0
-    wide = min(high_x, width - 1.0) - max(low_x, 0.0)
-    tall = min(high_y, height - 1.0) - max(low_y, 0.0)
-    return distance, min(wide, tall)
+def _measure(
+    points: NDArray[np.float64], ends: NDArray[np.int64], ratio: float, height: int, width: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``D`` of each polygon in pixels (0 where it has less than one square pixel) and the shorter side of its box on the page."""
+    distances, sides = np.zeros(len(ends) - 1), np.zeros(len(ends) - 1)
+    for k in range(len(distances)):
+        twice_area, length = 0.0, 0.0
+        low_x = low_y = np.inf
+        high_x = high_y = -np.inf
+        for i in range(ends[k], ends[k + 1]):
+            x, y = points[i, 0], points[i, 1]
+            j = i + 1 if i + 1 < ends[k + 1] else ends[k]
+            twice_area += x * points[j, 1] - y * points[j, 0]
+            length += np.hypot(points[j, 0] - x, points[j, 1] - y)
+            low_x, low_y, high_x, high_y = min(low_x, x), min(low_y, y), max(high_x, x), max(high_y, y)
+        area = abs(twice_area) / 2
+        if area >= 1:
+            distances[k] = area * (1 - ratio * ratio) / length
+        sides[k] = min(min(high_x, width - 1.0) - max(low_x, 0.0), min(high_y, height - 1.0) - max(low_y, 0.0))
+    return distances, sides
 
 
 def _fill(image: NDArray[np.uint8], polygon: NDArray[np.int32], value: int) -> None:
@@ -158,6 +168,18 @@ def _draw_band(
                 _db_row(nearness[y], lo, hi, lo - ax, y - ay, bx - ax, by - ay, 1.0 / (length * length), scale)
             else:
                 _exact_row(nearness[y], lo, hi, lo - ax, y - ay, ux, uy, length, scale)
+
+
+@njit(cache=True)
+def _draw_bands(
+    nearness: NDArray[np.float32], points: NDArray[np.float64], ends: NDArray[np.int64],
+    radii: NDArray[np.float64], boxes: NDArray[np.int64], db: bool,
+) -> None:  # fmt: skip
+    """Draw the band of every polygon whose radius is not 0."""
+    for k in range(len(radii)):
+        if radii[k] > 0:
+            x0, y0, x1, y1 = boxes[k]
+            _draw_band(nearness, points[ends[k] : ends[k + 1]], radii[k], x0, y0, x1, y1, db)
 
 
 @njit(cache=True, fastmath=True)
