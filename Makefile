@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-PEERS  := paddleocr==2.7.3 python-doctr==1.1.0 openocr-python==0.1.5 anyascii
+PEERS  := paddleocr==2.7.3 python-doctr==1.1.0 openocr-python==0.1.5 mmocr==1.0.1 rapidocr==3.10.0 cleval==0.1.1 Polygon3 imgaug==0.4.0 \
+	scikit-image anyascii colorlog lazy_loader packaging networkx six
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: demo test test-quick lint format bench bench-peers gpu soak docs clean

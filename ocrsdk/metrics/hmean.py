@@ -85,13 +85,13 @@ def _match(
     common: NDArray[np.float64],
     area_g: NDArray[np.float64],
     area_d: NDArray[np.float64],
-    judged_g: NDArray[np.bool_],
-    ignored_g: NDArray[np.bool_],
+    valid_g: NDArray[np.bool_],
+    flags: NDArray[np.bool_],
     valid_d: NDArray[np.bool_],
     iou_threshold: float,
     area_threshold: float,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], int]:
-    """The detection of each ground truth (-1 for none), the detections set aside, and how many valid ones are not.
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], int, int, int, int]:
+    """The detection of each ground truth (-1 for none), the detections set aside; how many count and how many are invalid.
 
     Takes arrays only and calls no compiled function of another file: numba's disk cache notices edits of one file alone.
     """
@@ -100,12 +100,12 @@ def _match(
     aside = np.zeros(m, dtype=np.bool_)
     for j in range(m):
         for i in range(n):
-            if ignored_g[i] and valid_d[j] and common[i, j] / area_d[j] > area_threshold:
+            if flags[i] and valid_g[i] and valid_d[j] and common[i, j] / area_d[j] > area_threshold:
                 aside[j] = True
                 break
     taken = aside.copy()
     for i in range(n):
-        if not judged_g[i]:
+        if flags[i] or not valid_g[i]:
             continue
         for j in range(m):
             if taken[j] or not valid_d[j]:
@@ -113,10 +113,14 @@ def _match(
             if common[i, j] / (area_g[i] + area_d[j] - common[i, j]) > iou_threshold:
                 partner[i], taken[j] = j, True
                 break
-    cared = 0
+    cared_g = cared_d = invalid_g = invalid_d = 0
+    for i in range(n):
+        cared_g += valid_g[i] and not flags[i]
+        invalid_g += not valid_g[i]
     for j in range(m):
-        cared += valid_d[j] and not aside[j]
-    return partner, aside, cared
+        cared_d += valid_d[j] and not aside[j]
+        invalid_d += not valid_d[j]
+    return partner, aside, cared_g, cared_d, invalid_g, invalid_d
 
 
 class HmeanMetric:
@@ -153,17 +157,18 @@ class HmeanMetric:
         if len(flags) != len(truth):
             raise ValueError(f"{len(truth)} ground-truth polygons, but {len(flags)} ignore flags")
         common, area_g, area_d, valid_g, valid_d = geometry.overlaps(*geometry.pack(truth), *geometry.pack(detections))
-        judged, ignored = valid_g & ~flags, valid_g & flags
-        partner, aside, cared = _match(common, area_g, area_d, judged, ignored, valid_d, self.iou_threshold, self.area_threshold)
+        partner, aside, cared_g, cared_d, invalid_g, invalid_d = _match(
+            common, area_g, area_d, valid_g, flags, valid_d, self.iou_threshold, self.area_threshold
+        )
         pairs = tuple([(i, j) for i, j in enumerate(partner.tolist()) if j >= 0])
         score = ImageScore(
             matched=len(pairs),
-            gt_cared=int(np.count_nonzero(judged)),
-            det_cared=cared,
+            gt_cared=cared_g,
+            det_cared=cared_d,
             pairs=pairs,
             det_ignored=tuple(np.flatnonzero(aside).tolist()),
-            invalid_gt=len(valid_g) - int(np.count_nonzero(valid_g)),
-            invalid_det=len(valid_d) - int(np.count_nonzero(valid_d)),
+            invalid_gt=invalid_g,
+            invalid_det=invalid_d,
         )
         self._images.append(score)
         return score
