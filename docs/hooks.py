@@ -67,6 +67,8 @@ def hooks() -> str:
     """Signature and sentences of each hook; of each contract also the fields and the methods."""
     from ocrsdk.cache.base import CacheBackend, CacheLocation, Finding, Usage, VersionInfo
     from ocrsdk.cache.folder_backend import FolderBackend
+    from ocrsdk.formats.base import AnnotationFormat, Fault, Holds, LabelledPage, PageToWrite
+    from ocrsdk.formats.files import LabelFile
     from ocrsdk.loggers.base import KeepsState, KnowsImages, KnowsRows, LoggerFactory, LogsImages, RowLogger, RunInfo
     from ocrsdk.plugins import hookspecs
     from ocrsdk.plugins.base import Plugin
@@ -80,6 +82,7 @@ def hooks() -> str:
     contracts: tuple[type, ...] = (
         Plugin, Options, CacheBackend, FolderBackend, CacheLocation, Usage, VersionInfo, Finding, PrecisionStrategy, SkipsUpdates,
         Certified, LoggerFactory, RowLogger, RunInfo, KeepsState, KnowsRows, LogsImages, KnowsImages,
+        AnnotationFormat, Holds, LabelFile, LabelledPage, Fault, PageToWrite,
     )  # fmt: skip
     return "\n\n".join([*parts, *map(_contract, contracts)])
 

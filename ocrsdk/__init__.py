@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ocrsdk.cache.dataset import content_identity as content_identity
     from ocrsdk.cache.dataset import file_identity as file_identity
     from ocrsdk.cache.folder_backend import FolderBackend as FolderBackend
-    from ocrsdk.data.annotations import read_icdar15 as read_icdar15
-    from ocrsdk.data.annotations import read_icdar_polygons as read_icdar_polygons
     from ocrsdk.data.datamodule import DetectionDataModule as DetectionDataModule
     from ocrsdk.data.datamodule import collate as collate
     from ocrsdk.data.dataset import EvalDataset as EvalDataset
@@ -39,6 +37,11 @@ if TYPE_CHECKING:
     from ocrsdk.errors import RunFolderError as RunFolderError
     from ocrsdk.errors import SettingsError as SettingsError
     from ocrsdk.errors import TrainingError as TrainingError
+    from ocrsdk.formats.base import AnnotationFormat as AnnotationFormat
+    from ocrsdk.formats.base import Holds as Holds
+    from ocrsdk.formats.base import LabelledPage as LabelledPage
+    from ocrsdk.formats.base import PageToWrite as PageToWrite
+    from ocrsdk.formats.files import LabelFile as LabelFile
     from ocrsdk.inference import Detector as Detector
     from ocrsdk.loggers.base import LoggerFactory as LoggerFactory
     from ocrsdk.loggers.base import RowLogger as RowLogger
@@ -86,8 +89,6 @@ _HOMES = {
     "LossSettings": "settings.sections",
     "PostProcessSettings": "settings.sections",
     "load_annotations": "data.folder",
-    "read_icdar15": "data.annotations",
-    "read_icdar_polygons": "data.annotations",
     "draw_targets": "data.targets",
     "DBNet": "models.dbnet",
     "DBLoss": "models.losses",
@@ -106,6 +107,11 @@ _HOMES = {
     "FolderBackend": "cache.folder_backend",
     "PrecisionStrategy": "precision.base",
     "LoggerFactory": "loggers.base",
+    "AnnotationFormat": "formats.base",
+    "Holds": "formats.base",
+    "LabelledPage": "formats.base",
+    "PageToWrite": "formats.base",
+    "LabelFile": "formats.files",
     "RowLogger": "loggers.base",
     "OcrsdkError": "errors",
     "SettingsError": "errors",

@@ -106,6 +106,15 @@ def is_valid(points: FloatArray) -> bool:
 
 
 @njit(cache=True)
+def are_valid(points: FloatArray, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """``is_valid`` for each of many polygons (see ``pack``)."""
+    valid = np.empty(len(offsets) - 1, dtype=np.bool_)
+    for i in range(len(valid)):
+        valid[i] = is_valid(points[offsets[i] : offsets[i + 1]])
+    return valid
+
+
+@njit(cache=True)
 def _without_repeats(points: FloatArray) -> FloatArray:
     n, kept = len(points), 0
     distinct = np.empty_like(points)

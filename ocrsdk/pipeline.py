@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocrsdk.errors import CheckpointError, DataError, SettingsError
+from ocrsdk.errors import CheckpointError, SettingsError
 from ocrsdk.runs.check import FolderData, GivenData, check_run, load_split, report_problems, verification
 from ocrsdk.settings.schema import Settings
 from ocrsdk.settings.sections import EVALUATION_DATA
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ocrsdk.cache_tools.control import CacheControl
     from ocrsdk.data.datamodule import DetectionDataModule
-    from ocrsdk.data.folder import Progress
+    from ocrsdk.data.layout import Progress
     from ocrsdk.inference import Detector, EvaluationResult, ImageLike
     from ocrsdk.precision.gate import ParityReport
     from ocrsdk.precision_tools.control import PrecisionControl
@@ -136,9 +136,9 @@ class Pipeline:
         On a CPU, this process keeps from then on the memory that it frees; see ``training.memory.keep_freed_memory``.
 
         Args:
-            data: A folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``; or (training, validation) datasets
-                of ``Sample``, as ``TrainDataset`` and ``EvalDataset``; or a ``DetectionDataModule``. ``settings.data.root`` if
-                None.
+            data: A folder with ``train/`` and ``val/``, each with pages and labels of any annotation format; or (training,
+                validation) datasets of ``Sample``, as ``TrainDataset`` and ``EvalDataset``; or a ``DetectionDataModule``.
+                ``settings.data.root`` if None.
             resume: A run folder: resume that run.
             callbacks: Lightning callbacks, called after those that the run itself needs.
             loggers: Logger objects beside those of the settings: Lightning's, or ``RowLogger`` of your own. They get every row.
@@ -202,7 +202,8 @@ class Pipeline:
         """Score on annotated pages, ICDAR protocol at IoU 0.5.
 
         Args:
-            data: A data folder (its ``val/`` is taken, if there is one), a folder of ``images/`` and ``labels/``, or annotations.
+            data: A data folder (its ``val/`` is taken, if there is one), a folder of pages and labels, a
+                label file, or annotations.
         """
         from dataclasses import replace
 
@@ -213,9 +214,7 @@ class Pipeline:
         if root is None:
             raise SettingsError("no data folder given. Try: ocrsdk evaluate CHECKPOINT DATA", parameter="data")
         val = root / self.settings.data.val
-        if root.is_dir() and not val.is_dir() and not (root / "images").is_dir():
-            raise DataError(f"{root}: neither {val.name}/ nor images/ in it; name the folder that holds images/ and labels/")
-        folder = val if val.is_dir() else root
+        folder = val if val.exists() else root
         annotations, report = load_split(folder, self.settings.data, verification(self.settings))
         report_problems(report)
         wrapped: Iterable[Annotation] = annotations

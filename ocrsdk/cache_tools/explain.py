@@ -9,8 +9,8 @@ from ocrsdk.cache.base import OWN
 from ocrsdk.cache.frame import unpack
 from ocrsdk.cache.store import SampleCache
 from ocrsdk.cache_tools.reports import Explanation
-from ocrsdk.data.annotations import pair_files
 from ocrsdk.data.folder import read_sample
+from ocrsdk.data.layout import find_pages
 from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation
 from ocrsdk.errors import CacheEntryError, DataError
 from ocrsdk.fingerprint import differences
@@ -58,11 +58,11 @@ def find_annotation(image: Path, given: DataSettings) -> Annotation:
     """
     if not image.is_file():
         raise DataError(f"{image}: no such file")
-    pairs, _ = pair_files(image.absolute().parents[1])
-    for pair in pairs:
-        if pair[0].name == image.name:
-            return read_sample(*pair, given.outside, on_bad_box=given.on_bad_box)
-    raise DataError(f"{image}: no label for it; expected images/ and labels/ side by side")
+    root = image.absolute().parents[1]
+    for entry in find_pages(root, given.format, given.format_options, given.images).entries:
+        if entry.image.name == image.name:
+            return read_sample(entry, given.outside, on_bad_box=given.on_bad_box)
+    raise DataError(f"{image}: no label for it; expected images/ and labels/ side by side, or a label file beside images/")
 
 
 def _explain(

@@ -32,6 +32,10 @@ CheckpointSetOption = Annotated[
         help="Instead of the checkpoint's, e.g. postprocess.threshold=0.3, data.short_side=960. Repeatable.",
     ),
 ]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(metavar="FORMAT", help="Annotation format of the labels; see: ocrsdk data formats.  [default: recognised]"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More log lines, library warnings included.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]

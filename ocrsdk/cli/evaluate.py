@@ -9,6 +9,7 @@ import typer
 
 from ocrsdk.cli.common import (
     CheckpointSetOption,
+    FormatOption,
     JsonOption,
     VerboseOption,
     checkpoint_settings,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="For instance RUN/checkpoints/best.ckpt.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Data folder; its val/ is taken if there is one.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Data folder, or a label file; its val/ is taken if there is one.")],
     on_bad_sample: Annotated[
         str | None,
         typer.Option(metavar="WHAT", help="stop, or skip: go on without bad samples, and list them.  [default: as in training]"),
@@ -34,6 +35,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="WHAT", help="stop, or drop: go on without regions that have no area.  [default: as in training]"),
     ] = None,
+    format: FormatOption = None,
     sets: CheckpointSetOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -42,7 +44,7 @@ def evaluate(
 
     Pages are prepared and judged as in the run that trained it, and OCRSDK_POSTPROCESS__* and OCRSDK_DATA__* variables count.
     """
-    given = checkpoint_settings(sets, {"data.on_bad_sample": on_bad_sample, "data.on_bad_box": on_bad_box})
+    given = checkpoint_settings(sets, {"data.on_bad_sample": on_bad_sample, "data.on_bad_box": on_bad_box, "data.format": format})
     set_up_output(verbose)
     from ocrsdk.pipeline import Pipeline
 

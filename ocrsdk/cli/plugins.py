@@ -78,6 +78,7 @@ def _show(entry: PluginInfo) -> None:
         return
     place = {
         "cache backend": "cache.options", "precision strategy": "precision.options", "logger": f"logging.options.{entry.name}",
+        "annotation format": "data.format_options",
     }  # fmt: skip
     say(f"options    of {place[entry.kind]}:")
     rows = [
@@ -118,7 +119,7 @@ def doctor(json: JsonOption = False) -> None:
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What users will type, as in my-cache.")],
-    kind: Annotated[str, typer.Option(metavar="KIND", help="cache-backend, precision-strategy or logger.")],
+    kind: Annotated[str, typer.Option(metavar="KIND", help="cache-backend, precision-strategy, logger or annotation-format.")],
     folder: Annotated[Path, typer.Option("--in", metavar="DIR", help="Where ocrsdk-NAME/ goes.")] = Path(),
 ) -> None:
     """Start a plug-in package: it works, and passes its conformance suite, before a line is changed."""

@@ -9,6 +9,7 @@ import typer
 
 from ocrsdk.cli.common import (
     ConfigOption,
+    FormatOption,
     JsonOption,
     LogFormatOption,
     QuietOption,
@@ -60,6 +61,7 @@ def train(
     on_bad_box: Annotated[
         str | None, typer.Option(metavar="WHAT", help="stop, or drop: go on without regions that have no area.  [default: stop]")
     ] = None,
+    format: FormatOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: run]")] = None,
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/<date>-<name>]")] = None,
     resume: Annotated[
@@ -112,6 +114,7 @@ def train(
             "seed": seed,
             "data.on_bad_sample": on_bad_sample,
             "data.on_bad_box": on_bad_box,
+            "data.format": format,
             "trainer.profile": profile,
             "name": name,
             "run_dir": run_dir,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ocrsdk.data.annotations import other_files, pair_files, read_annotation
 from ocrsdk.data.image import check_image, is_blank, read_image
+from ocrsdk.data.layout import Entry, Progress, find_pages
 from ocrsdk.data.units import Extent
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.fingerprint import fingerprint
@@ -19,9 +17,10 @@ from ocrsdk.geometry import clip_to_page
 from ocrsdk.types import Annotation, TextInstance
 
 if TYPE_CHECKING:
-    from ocrsdk.settings.sections import OnBadBox, OnBadSample, Outside, Verification
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-Progress = Callable[[Iterable[Path], int], Iterable[Path]]
+    from ocrsdk.settings.sections import OnBadBox, OnBadSample, Outside, Verification
 
 
 @dataclass
@@ -44,6 +43,10 @@ class DataReport:
     """One message for each skipped sample."""
     extents: list[Extent] = field(default_factory=list)
     """Of each page with text."""
+    formats: tuple[str, ...] = ()
+    """Of the label files."""
+    unlisted: int = 0
+    """Images in the folder that the one label file does not name."""
 
 
 def load_annotations(
@@ -53,39 +56,47 @@ def load_annotations(
     verify: Verification = "decode",
     progress: Progress | None = None,
     on_bad_box: OnBadBox = "stop",
+    format: str | None = None,
+    format_options: Mapping[str, object] | None = None,
+    images: Path | None = None,
 ) -> tuple[list[Annotation], DataReport]:
-    """Read and check a folder of ``images/`` and ``labels/``.
+    """Read and check a data set: a folder, or one label file.
 
     Args:
-        root: The folder.
+        root: The folder, or the file.
         on_bad_sample: ``stop`` raises at the first bad sample; ``skip`` leaves it out and lists it in the report.
         outside: For regions beyond the page's edge: ``clip`` cuts them, ``ignore`` makes them don't-care, ``stop`` is an error.
         verify: ``decode`` decodes every image once; ``header`` looks at header and end mark only.
         progress: Wraps the images being checked, for a progress bar.
         on_bad_box: For regions without area and such that cross themselves: ``stop`` is an error, ``drop`` leaves them out and
             lists them in the report.
+        format: Annotation format of the labels; recognised if None.
+        format_options: Its options.
+        images: Where the images lie; looked for in and beside ``root`` if None.
 
     Raises:
         DataError: The folder or (with ``stop``) one of its samples cannot be used.
     """
-    pairs, problems = pair_files(root)
-    report = DataReport(root, unread=other_files(root / "images"))
+    entries, problems, unread, unlisted = find_pages(root, format, format_options, images)
+    report = DataReport(root, unread=unread, unlisted=unlisted)
+    report.formats = tuple(dict.fromkeys(entry.kind.name for entry in entries))
     if problems and on_bad_sample == "stop":
         more = f" ({len(problems) - 1} more such files)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}. To skip such samples: --on-bad-sample skip")
     report.skipped += [str(problem) for problem in problems]
 
-    def check(pair: tuple[Path, Path]) -> Annotation | DataError:
+    def check(entry: Entry) -> Annotation | DataError:
         try:
-            return read_sample(*pair, outside, verify, report, on_bad_box)
+            return read_sample(entry, outside, verify, report, on_bad_box)
         except DataError as error:
             return error
 
     annotations = []
     with ThreadPoolExecutor(2) as pool:
-        results = pool.map(check, pairs)
+        results = pool.map(check, entries)
         try:
-            for result, _ in zip(results, progress((p for p, _ in pairs), len(pairs)) if progress else pairs, strict=True):
+            images_read = progress((entry.image for entry in entries), len(entries)) if progress else entries
+            for result, _ in zip(results, images_read, strict=True):
                 if isinstance(result, DataError):
                     if on_bad_sample == "stop":
                         raise type(result)(f"{result}. To skip such samples: --on-bad-sample skip") from result
@@ -95,7 +106,8 @@ def load_annotations(
         finally:  # an error, or an interrupt, does not wait for the rest
             pool.shutdown(cancel_futures=True)
     if not annotations:
-        raise DataError(f"{root}: no usable sample is left ({len(report.skipped)} skipped); the first: {report.skipped[0]}")
+        first = f" ({len(report.skipped)} skipped); the first: {report.skipped[0]}" if report.skipped else ""
+        raise DataError(f"{root}: no usable sample is left{first}")
     report.images = len(annotations)
     report.instances = sum(len(a.instances) for a in annotations)
     report.ignored = sum(i.ignore for a in annotations for i in a.instances)
@@ -106,8 +118,7 @@ def load_annotations(
 
 
 def read_sample(
-    image: Path,
-    label: Path,
+    entry: Entry,
     outside: Outside = "clip",
     verify: Verification = "header",
     report: DataReport | None = None,
@@ -118,8 +129,17 @@ def read_sample(
     Raises:
         DataError: It cannot be used.
     """
+    image = entry.image
     report = report or DataReport(image.parent)
-    annotation = read_annotation(image, label, report.dropped if on_bad_box == "drop" else None)
+    page = entry.read()
+    for fault in sorted(page.faults, key=lambda fault: page.file.line(fault.where)):
+        error = page.error(fault)
+        if fault.kind != "shape":
+            raise error
+        if on_bad_box == "stop":
+            raise AnnotationError(f"{error}; give the corners in order around the text, or --on-bad-box drop")
+        report.dropped.append(str(error))
+    annotation = Annotation(image, tuple(page.instances))
     if verify == "decode":
         pixels = read_image(image)
         size = pixels.shape[0], pixels.shape[1]

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ocrsdk.data.annotations import write_labels
 from ocrsdk.data.image import write_image
 from ocrsdk.errors import DataError
+from ocrsdk.formats.base import PageToWrite
+from ocrsdk.formats.make import make_format
 from ocrsdk.geometry import apply_matrix
 from ocrsdk.types import TextInstance
 
@@ -91,7 +92,9 @@ def write_pages(folder: Path, count: int, seed: int, scenes: float = 0.25) -> It
     for number, page in enumerate(pages(count, seed, scenes)):
         path = folder / "images" / f"{number:04d}.png"
         write_image(path, page.image)
-        write_labels(folder / "labels", path.name, page.instances)
+        rounded = [replace(instance, polygon=instance.polygon.round(2)) for instance in page.instances]
+        kind = make_format("icdar15" if all(len(instance.polygon) == 4 for instance in rounded) else "icdar-poly")
+        kind.write([PageToWrite(path.name, f"images/{path.name}", path, page.image.shape[:2], rounded)], folder)
         yield path
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """Base of cache backends, precision strategies and loggers.
+    """Base of cache backends, precision strategies, loggers and annotation formats.
 
     A subclass sets ``name`` and ``summary``. If it takes options, it nests a class ``Options(ocrsdk.Options)``; the validated
     object is then ``self.options``.

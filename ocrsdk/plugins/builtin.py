@@ -11,6 +11,7 @@ from ocrsdk.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.formats.base import AnnotationFormat
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.precision.base import PrecisionStrategy
 
@@ -41,3 +42,18 @@ def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:
     from ocrsdk.loggers.factories import CsvLoggerFactory, JsonlLoggerFactory, NullLoggerFactory, WandbLoggerFactory
 
     return [JsonlLoggerFactory, WandbLoggerFactory, CsvLoggerFactory, NullLoggerFactory]
+
+
+@hookimpl
+def ocrsdk_register_annotation_formats() -> list[type[AnnotationFormat]]:
+    """What public data sets and labelling tools write."""
+    from ocrsdk.formats.icdar import Icdar13, Icdar15, IcdarPolygons, Mlt, Rctw, Sroie
+    from ocrsdk.formats.json_pages import Cord, Funsd, LabelMe
+    from ocrsdk.formats.json_sets import MMOCR, Coco, CocoText, DocTR, TextOCR, Words
+    from ocrsdk.formats.label_studio import LabelStudio
+    from ocrsdk.formats.paddleocr import PaddleOCR
+    from ocrsdk.formats.totaltext import TotalText
+    from ocrsdk.formats.xml_pages import Alto, Page
+
+    lines = [Icdar15, Mlt, Rctw, IcdarPolygons, Icdar13, Sroie, TotalText, PaddleOCR]
+    return [*lines, DocTR, MMOCR, Coco, CocoText, TextOCR, Words, LabelStudio, LabelMe, Funsd, Cord, Page, Alto]

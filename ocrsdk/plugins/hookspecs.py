@@ -12,6 +12,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from ocrsdk.cache.base import CacheBackend
+    from ocrsdk.formats.base import AnnotationFormat
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.precision.base import PrecisionStrategy
 
@@ -45,4 +46,12 @@ def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:  # type: ignore[empt
     """Return your logger factories: classes, not instances.
 
     Called once, when a logger is first asked for or plug-ins are listed. Since API version 1.
+    """
+
+
+@hookspec
+def ocrsdk_register_annotation_formats() -> list[type[AnnotationFormat]]:  # type: ignore[empty-body]
+    """Return your annotation formats: classes, not instances.
+
+    Called once, when labels are first read or plug-ins are listed. Since API version 1.
     """

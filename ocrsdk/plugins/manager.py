@@ -28,18 +28,20 @@ if TYPE_CHECKING:
 
     from ocrsdk.plugins.base import Plugin
 
-Kind = Literal["cache backend", "precision strategy", "logger"]
+Kind = Literal["cache backend", "precision strategy", "logger", "annotation format"]
 State = Literal["ok", "failed", "disabled"]
 
 HOOKS: dict[Kind, str] = {
     "cache backend": "ocrsdk_register_cache_backends",
     "precision strategy": "ocrsdk_register_precision_strategies",
     "logger": "ocrsdk_register_loggers",
+    "annotation format": "ocrsdk_register_annotation_formats",
 }
 BASES: dict[Kind, str] = {
     "cache backend": "ocrsdk.cache.base:CacheBackend",
     "precision strategy": "ocrsdk.precision.base:PrecisionStrategy",
     "logger": "ocrsdk.loggers.base:LoggerFactory",
+    "annotation format": "ocrsdk.formats.base:AnnotationFormat",
 }
 """Base classes by name: what is loaded for one kind is not loaded for another."""
 BUILTIN = "ocrsdk.plugins.builtin"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SCAFFOLDS: dict[str, Kind] = {
     "cache-backend": "cache backend", "precision-strategy": "precision strategy", "logger": "logger",
+    "annotation-format": "annotation format",
 }  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

@@ -14,7 +14,7 @@ from ocrsdk.runs.check import check_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ocrsdk.data.folder import Progress
+    from ocrsdk.data.layout import Progress
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.precision.certificates import Certificate
     from ocrsdk.precision.gate import ArmRun, ParityReport

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from ocrsdk.cache.store import SampleCache
     from ocrsdk.data.datamodule import DetectionDataModule
-    from ocrsdk.data.folder import DataReport, Progress
+    from ocrsdk.data.folder import DataReport
+    from ocrsdk.data.layout import Progress
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings.schema import Settings
@@ -144,7 +145,7 @@ def load_split(
     """
     return load_annotations(
         folder, on_bad_sample=given.on_bad_sample, on_bad_box=given.on_bad_box, outside=given.outside, verify=verify,
-        progress=progress,
+        progress=progress, format=given.format, format_options=given.format_options, images=given.images,
     )  # fmt: skip
 
 
@@ -165,11 +166,13 @@ def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
         raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {shlex.quote(str(root))}")
     folders = (root / settings.data.train, root / settings.data.val)
     for folder, key in zip(folders, ("train", "val"), strict=True):
-        if not folder.is_dir():
+        if not folder.exists():
             flat = " This folder holds pages itself: name it for both with --set data.train=. --set data.val=." * (
                 (root / "images").is_dir()
             )
-            raise DataError(f"{root}: no {folder.name}/ in it; expected train/ and val/, or set data.{key}.{flat}")
+            files = sorted(path.name for path in root.iterdir() if path.suffix.lower() in (".json", ".txt") and path.is_file())
+            listed = f" Files here: {', '.join(files[:6])}; a label file is named as --set data.{key}={files[0]}." if files else ""
+            raise DataError(f"{root}: no {folder.name}/ in it; expected train/ and val/, or set data.{key}.{flat}{listed}")
     return folders
 
 

@@ -80,7 +80,9 @@ Verification = Literal["decode", "header"]
 SHORT_SIDE, MAX_SIDE = 832, 2560
 """Pixels of the shorter side of a page when it is evaluated, and the most that the longer one may have."""
 
-EVALUATION_DATA = ("short_side", "max_side", "val", "outside", "on_bad_sample", "on_bad_box")
+EVALUATION_DATA = (
+    "short_side", "max_side", "val", "outside", "on_bad_sample", "on_bad_box", "format", "format_options", "images",
+)  # fmt: skip
 """Of the settings of the data, those that trained weights are evaluated with."""
 
 
@@ -90,9 +92,15 @@ class DataSettings(Options):
     root: LocalPath | None = None
     """The data folder; ``ocrsdk train DATA`` sets it."""
     train: str = "train"
-    """Folder of the training pages, below the data folder."""
+    """The training pages: a folder, or a label file, below the data folder."""
     val: str = "val"
-    """Folder of the validation pages, below the data folder; it may be the same."""
+    """The validation pages: a folder, or a label file, below the data folder; it may be the same."""
+    format: str | None = None
+    """Annotation format of the labels; recognised by default. See ``ocrsdk plugins list``."""
+    format_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the annotation format."""
+    images: LocalPath | None = None
+    """Folder of the images, where labels lie elsewhere; by default it is looked for in and beside the data folder."""
     short_side: Annotated[int, Field(ge=32, le=8192)] = SHORT_SIDE
     """Shorter side of a page in pixels, when it is evaluated; training crops are scaled relative to it."""
     max_side: Annotated[int, Field(ge=32, le=16384)] = MAX_SIDE

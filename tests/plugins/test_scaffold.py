@@ -14,7 +14,7 @@ from tests.packages import Environment
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cache-backend", "precision-strategy", "logger"])
+@pytest.mark.parametrize("kind", ["cache-backend", "precision-strategy", "logger", "annotation-format"])
 def test_a_scaffold_passes_its_suite_before_a_line_is_changed(environment: Environment, tmp_path: Path, kind: str):
     environment.run("ocrsdk", "plugins", "new", "my-thing", "--kind", kind, cwd=tmp_path)
     package = tmp_path / "ocrsdk-my-thing"

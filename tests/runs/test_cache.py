@@ -17,6 +17,9 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "data.root": ("elsewhere", False),
     "data.train": ("t", False),
     "data.val": ("v", False),
+    "data.format": ("coco", False),  # what is read from the labels is part of each key
+    "data.format_options": ({"level": "word"}, False),
+    "data.images": ("pictures", False),
     "data.short_side": (640, True),
     "data.max_side": (2000, True),
     "data.crop": (256, False),
