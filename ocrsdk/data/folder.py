@@ -131,15 +131,7 @@ def read_sample(
     """
     image = entry.image
     report = report or DataReport(image.parent)
-    page = entry.read()
-    for fault in sorted(page.faults, key=lambda fault: page.file.line(fault.where)):
-        error = page.error(fault)
-        if fault.kind != "shape":
-            raise error
-        if on_bad_box == "stop":
-            raise AnnotationError(f"{error}; give the corners in order around the text, or --on-bad-box drop")
-        report.dropped.append(str(error))
-    annotation = Annotation(image, tuple(page.instances))
+    annotation = labels_of(entry, report, on_bad_box)
     if verify == "decode":
         pixels = read_image(image)
         size = pixels.shape[0], pixels.shape[1]
@@ -148,6 +140,23 @@ def read_sample(
     else:
         size = check_image(image)
     return _settle_outside(annotation, size, outside, report)
+
+
+def labels_of(entry: Entry, report: DataReport, on_bad_box: OnBadBox = "stop") -> Annotation:
+    """The labels of one image, with nothing wrong in them; the arguments are those of ``read_sample``.
+
+    Raises:
+        AnnotationError: Something is.
+    """
+    page = entry.read()
+    for fault in sorted(page.faults, key=lambda fault: page.file.line(fault.where)):
+        error = page.error(fault)
+        if fault.kind != "shape":
+            raise error
+        if on_bad_box == "stop":
+            raise AnnotationError(f"{error}; give the corners in order around the text, or --on-bad-box drop")
+        report.dropped.append(str(error))
+    return Annotation(entry.image, tuple(page.instances))
 
 
 def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outside, report: DataReport) -> Annotation:

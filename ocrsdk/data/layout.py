@@ -305,14 +305,17 @@ def _of_files(
         if len(files) > 1:
             raise DataError(f"{root}: {len(files)} files of the format {kind.name}; name one of them instead of the folder")
         return _of_set(files[0], kind, root, [images] if images is not None else [])
-    entries, problems = list[Entry](), list[DataError]()
+    entries, problems, seen = list[Entry](), list[DataError](), dict[Path, Path]()
     for path in files:
         image = bases.labelled_by(path.name, kind)
         if image is None and (named := _named_in(path, kind)):
             image = bases.find(named)
         if image is None:
-            problems.append(DataError(f"{path}: a label without an image; say where images lie with --images"))
+            problems.append(DataError(f"{path}: a label without an image; where do images lie? --image-folder, or data.images"))
+        elif image in seen:
+            problems.append(DataError(f"{path}: would be the label of the same image as {seen[image].name}; remove one"))
         else:
+            seen[image] = path
             entries.append(Entry(image, path, kind, None))
     return Layout(entries, problems, [])
 

@@ -357,7 +357,7 @@ class TextOCR(_KeyedSet):
     def region(self, item: Any) -> Parsed:
         """The text tells whether it counts."""
         text = item.get("utf8_string", "")
-        return item["points"], text, text == "."
+        return item["points"], "" if text == "." else text, text == "."
 
     def entry(self, instance: TextInstance) -> dict[str, object]:
         """With its text."""

@@ -66,7 +66,8 @@ class TotalText(AnnotationFormat):
                 page.fault("coordinates", f"{len(xs)} numbers in x and {len(ys)} in y", line)
                 continue
             word = entry["text"] or ""
-            page.add([list(point) for point in zip(xs, ys, strict=True)], word, entry["ornt"] == "#" or word == "#", line)
+            ignore = entry["ornt"] == "#" or word == "#"
+            page.add([list(point) for point in zip(xs, ys, strict=True)], "" if word == "#" else word, ignore, line)
         yield page
 
     def write(self, pages: Sequence[PageToWrite], folder: Path) -> list[Path]:
