@@ -24,6 +24,8 @@ from ocrsdk.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from ocrsdk.data.inspection import Inspection
+    from ocrsdk.settings.schema import Settings
+    from ocrsdk.types import Annotation as Page
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check data, convert labels, generate pages.")
 
@@ -68,16 +70,11 @@ def check(
 
     Exit codes: 0 no error; 1 an error was found.
     """
-    settings, _ = load_settings(config, sets, {"data.format": format, "data.images": image_folder})
+    settings, splits = _splits(path, {"data.format": format, "data.images": image_folder}, config, sets)
     from ocrsdk.data.inspection import Rules, inspect_data
     from ocrsdk.data.preparation import Preparation
 
     given = settings.data
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    splits = [path / given.train, path / given.val]
-    if not all_there(splits):
-        splits = [path]
     rules = Rules(Preparation(given.short_side, given.max_side), settings.augment.scale_max, settings.targets.min_text_size)
     found = inspect_data(
         splits, rules, given.format, given.format_options, given.images, images, file_progress("checking"),
@@ -159,6 +156,137 @@ def convert(
             say(f"  {count:,} {what}")
         for message in (*conversion.skipped, *conversion.dropped):
             say(f"  left out: {message}")
+
+
+@app.command()
+def stats(
+    path: PathArgument,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write histograms: .png, .svg or .pdf.")] = None,
+    format: FormatOption = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Pages, regions, text height at the size of evaluation, aspect, share of don't-care; a table, and a plot if asked."""
+    settings, splits = _splits(path, {"data.format": format}, config, sets)
+    from ocrsdk.data.overview import measure
+    from ocrsdk.data.overview import plot as draw
+    from ocrsdk.data.preparation import Preparation
+
+    given = settings.data
+    pages = [annotation for split in splits for annotation in _read(split, settings)]
+    smallest = settings.targets.min_text_size / settings.augment.scale_max
+    statistics, found = measure(pages, Preparation(given.short_side, given.max_side), smallest, file_progress("measuring"))
+    if plot is not None:
+        draw(found, smallest, plot)
+    if json:
+        print_json(statistics.as_dict())
+        return
+    share = statistics.ignored / statistics.regions if statistics.regions else 0
+    say(f"{statistics.pages:,} pages, {statistics.regions:,} regions, {share:.1%} of them don't-care")
+    say(f"{statistics.polygons:,} regions with other than four corners, {statistics.characters:,} characters")
+    say(f"{statistics.too_small:,} regions too small to count in training (less than {smallest:.1f} pixels tall at evaluation)\n")
+    names = {"width": "page width", "height": "page height", "regions": "regions a page", "text_height": "text height"}
+    rows = [
+        (names.get(name, name), *(f"{value:.4g}" for value in vars(spread).values())) for name, spread in statistics.spreads.items()
+    ]
+    say(table(rows, ("", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")))
+    if plot is not None:
+        say(f"\n{plot}")
+
+
+@app.command()
+def show(
+    path: PathArgument,
+    count: Annotated[int, typer.Option("-n", min=1, max=400, help="Pages, chosen at random.")] = 16,
+    targets: Annotated[bool, typer.Option("--targets", help="The four maps that a detector learns, beside each page.")] = False,
+    augment: Annotated[bool, typer.Option("--augment", help="Random crops, as the network will see them.")] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Picture to write: .png or .jpg.")] = Path("pages.png"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice, and of the crops.")] = 0,
+    format: FormatOption = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """A contact sheet: pages with their regions (red; grey: don't-care), their target maps, or what augmentation makes of them."""
+    settings, splits = _splits(path, {"data.format": format}, config, sets)
+    import numpy as np
+
+    from ocrsdk.data.image import write_image
+    from ocrsdk.data.overview import View, contact_sheet, whole_page
+    from ocrsdk.data.targets import draw_targets
+    from ocrsdk.data.transforms import EvalTransform, TrainTransform
+    from ocrsdk.geometry import apply_matrix_to_all
+
+    pages = [annotation for split in splits for annotation in _read(split, settings)]
+    rng = np.random.default_rng(seed)
+    chosen = [pages[i] for i in sorted(rng.permutation(len(pages))[:count])]
+    page = EvalTransform(settings.data.short_side, settings.data.max_side)
+    transform = TrainTransform(settings.data.crop, settings.augment, page)
+
+    def view(annotation: Page) -> View:
+        image, polygons, ignore, _ = whole_page(annotation)
+        if augment:
+            image, matrix = transform(image, polygons, rng)
+            polygons = apply_matrix_to_all(polygons, matrix)
+        elif targets:
+            image, matrix = page(image)
+            polygons = apply_matrix_to_all(polygons, matrix)
+        maps = draw_targets(polygons, ignore, image.shape[0], image.shape[1], settings.targets) if targets else None
+        return image, polygons, ignore, maps
+
+    write_image(out, contact_sheet(chosen, view))
+    say(f"{out}: {len(chosen)} of {len(pages):,} pages")
+
+
+@app.command()
+def split(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of pages and labels, or a label file.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="New folder; gets train/ and val/.")],
+    val: Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of the pages for validation.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same division.")] = 0,
+    near: Annotated[int, typer.Option(min=0, max=256, help="Pages that differ in so many of 256 bits go together.")] = 12,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images; else there are links to them.")] = False,
+    format: FormatOption = None,
+    image_folder: ImageFolderOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Divide pages into train/ and val/ at random, near-duplicates together, so that the score is not too good.
+
+    Labels are written in the format they have. Pages that look alike (a difference hash tells) stay on one side.
+    """
+    from ocrsdk.data.convert import split_set
+
+    done = split_set(
+        source, target, val, seed, near, format=format, images=image_folder, pictures="copy" if copy else "link",
+        progress=file_progress("comparing"),
+    )  # fmt: skip
+    if json:
+        print_json(done)
+    else:
+        say(f"{target}: {done['train']:,} training and {done['val']:,} validation pages")
+        say(f"{done['near_duplicates']:,} pages are near-duplicates of others, and on the side of these")
+
+
+def _splits(path: Path, options: dict[str, object], config: Path | None, sets: list[str] | None) -> tuple[Settings, list[Path]]:
+    """Settings, and the folders or label files that PATH stands for."""
+    settings, _ = load_settings(config, sets, options)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    splits = [path / settings.data.train, path / settings.data.val]
+    return settings, splits if all_there(splits) else [path]
+
+
+def _read(split: Path, settings: Settings) -> list[Page]:
+    """The pages of a set, bad ones told and left out."""
+    from ocrsdk.data.folder import load_annotations
+    from ocrsdk.runs.check import report_problems
+
+    given = settings.data
+    pages, report = load_annotations(
+        split, "skip", given.outside, "header", None, "drop", given.format, given.format_options, given.images
+    )
+    report_problems(report)
+    return pages
 
 
 @app.command()

@@ -15,6 +15,7 @@ import numpy as np
 from ocrsdk.data.folder import DataReport, labels_of
 from ocrsdk.data.image import check_image
 from ocrsdk.data.layout import find_pages
+from ocrsdk.data.overview import divide, near_duplicates
 from ocrsdk.errors import DataError
 from ocrsdk.formats.base import IGNORE_MARK, PageToWrite
 from ocrsdk.formats.make import make_format
@@ -110,7 +111,7 @@ def convert(
     done.skipped, done.dropped = list(map(str, problems)), report.dropped
     fitted = [fit(page, kind, done.lost) for page in pages]
     done.pages, done.regions = len(fitted), sum(len(page.instances) for page in fitted)
-    write_set(fitted, kind, folder, pictures)
+    write_set({kind: fitted}, folder, pictures)
     return done
 
 
@@ -169,8 +170,13 @@ def _check_free(folder: Path) -> None:
         raise DataError(f"{folder}: exists and is not empty; choose another folder, or remove it")
 
 
-def write_set(pages: Sequence[PageToWrite], kind: AnnotationFormat, folder: Path, pictures: Pictures) -> None:
+def write_set(parts: Mapping[AnnotationFormat, Sequence[PageToWrite]], folder: Path, pictures: Pictures) -> None:
     """Write a data set as a whole: ``folder`` is there when it is complete.
+
+    Args:
+        parts: The pages, by the format of their labels.
+        folder: Where it goes.
+        pictures: As for ``convert``.
 
     Raises:
         DataError: It exists and is not empty, or cannot be written.
@@ -181,12 +187,13 @@ def write_set(pages: Sequence[PageToWrite], kind: AnnotationFormat, folder: Path
         partial.mkdir(parents=True)
         if pictures != "none":
             (partial / "images").mkdir()
-        for page in pages:
-            if pictures == "link":
-                (partial / page.image).symlink_to(page.path.resolve())
-            elif pictures == "copy":
-                shutil.copyfile(page.path, partial / page.image)
-        call(kind.write, list(pages), partial)
+        for kind, pages in parts.items():
+            for page in pages:
+                if pictures == "link":
+                    (partial / page.image).symlink_to(page.path.resolve())
+                elif pictures == "copy":
+                    shutil.copyfile(page.path, partial / page.image)
+            call(kind.write, list(pages), partial)
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
@@ -194,3 +201,57 @@ def write_set(pages: Sequence[PageToWrite], kind: AnnotationFormat, folder: Path
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def split_set(
+    source: Path,
+    folder: Path,
+    share: float,
+    seed: int = 0,
+    near: int = 12,
+    *,
+    format: str | None = None,
+    images: Path | None = None,
+    pictures: Pictures = "link",
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Divide a data set into ``train/`` and ``val/``, near-duplicates together; labels keep their format.
+
+    Args:
+        source: A folder or a label file.
+        folder: Where ``train/`` and ``val/`` go; it must not exist, or be empty.
+        share: Of the pages, for validation.
+        seed: Of the division.
+        near: Bits of 256 in which pages may differ to be near-duplicates.
+        format: Of the labels; recognised if None.
+        images: Where the images lie, if it cannot be guessed.
+        pictures: As for ``convert``.
+        progress: Wraps the images.
+
+    Returns:
+        ``train`` and ``val``, pages; ``near_duplicates``, pages that look like another one; ``seed``.
+
+    Raises:
+        DataError: A sample cannot be used, or the folder cannot be written.
+    """
+    _check_free(folder)
+    layout = find_pages(source, format, None, images)
+    if layout.problems:
+        raise layout.problems[0]
+    entries, report, names = layout.entries, DataReport(source), dict[str, Path]()
+    for entry in entries:
+        if (other := names.setdefault(entry.image.name, entry.image)) != entry.image:
+            raise DataError(f"{entry.image}: has the name of {other}; rename one")
+    groups = near_duplicates([entry.image for entry in entries], near, progress)
+    taken = divide(groups, share, seed)
+    done = {"train": 0, "val": 0, "near_duplicates": len(entries) - len(set(groups.tolist())), "seed": seed}
+    for name, part in (("train", ~taken), ("val", taken)):
+        parts: dict[AnnotationFormat, list[PageToWrite]] = {}
+        for entry, inside in zip(entries, part.tolist(), strict=True):
+            if inside:
+                labels, size = labels_of(entry, report).instances, check_image(entry.image)
+                page = PageToWrite(entry.image.name, f"images/{entry.image.name}", entry.image, size, labels)
+                parts.setdefault(entry.kind, []).append(page)
+        done[name] = sum(map(len, parts.values()))
+        write_set(parts, folder / name, pictures)
+    return done

@@ -84,7 +84,7 @@ def small_set(folder: Path) -> Path:
         box = np.array([[10, 20], [90, 20], [90, 40], [10, 40]], np.float32)
         instances = [TextInstance(box + 30 * number, "TOTAL"), TextInstance(box + [120, 80], "9.90")]
         pages.append(PageToWrite(path.name, f"images/{path.name}", path, (200, 300), instances))
-    write_set(pages, make_format("icdar15"), folder / "icdar15", "link")
+    write_set({make_format("icdar15"): pages}, folder / "icdar15", "link")
     return folder / "icdar15"
 
 
