@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ocrsdk.loggers.base import RowLogger as RowLogger
     from ocrsdk.loggers.callback import LogState as LogState
     from ocrsdk.loggers.make import open_run_logger as open_run_logger
+    from ocrsdk.metrics.cleval import CLEvalMetric as CLEvalMetric
     from ocrsdk.metrics.hmean import HmeanMetric as HmeanMetric
     from ocrsdk.models.dbnet import DBNet as DBNet
     from ocrsdk.models.losses import DBLoss as DBLoss
@@ -94,6 +95,7 @@ _HOMES = {
     "DBLoss": "models.losses",
     "PostProcessor": "models.postprocess",
     "HmeanMetric": "metrics.hmean",
+    "CLEvalMetric": "metrics.cleval",
     "CachedDataset": "cache.dataset",
     "file_identity": "cache.dataset",
     "content_identity": "cache.dataset",

@@ -14,7 +14,9 @@ from ocrsdk.data.image import MAX_PIXELS, as_image, read_image
 from ocrsdk.data.preparation import PAGE_MULTIPLE
 from ocrsdk.data.transforms import EvalTransform
 from ocrsdk.errors import CheckpointError, ImageError
+from ocrsdk.metrics.cleval import CLEvalMetric, CLEvalScore
 from ocrsdk.metrics.hmean import HmeanMetric, Score
+from ocrsdk.metrics.mistakes import Mistakes, find_mistakes
 from ocrsdk.models.checkpoint import LoadedCheckpoint, load_checkpoint
 from ocrsdk.models.postprocess import PostProcessor
 from ocrsdk.precision.device import device_kind
@@ -39,6 +41,11 @@ class EvaluationResult:
 
     score: Score
     pages: list[PageDetections]
+    cleval: CLEvalScore
+    """CLEval over all pages."""
+    cleval_per_image: tuple[CLEvalScore, ...]
+    mistakes: tuple[Mistakes, ...]
+    """Of each page."""
     report: DataReport | None = None
     """What was found while the data folder was read."""
 
@@ -51,11 +58,22 @@ class EvaluationResult:
                 "gt_cared": image.gt_cared,
                 "det_cared": image.det_cared,
                 "hmean": image.hmean,
+                "precision": image.precision,
+                "recall": image.recall,
+                "misses": len(wrong.misses),
+                "false_alarms": len(wrong.false_alarms),
+                "merges": len(wrong.merges),
+                "splits": len(wrong.splits),
+                "cleval_hmean": characters.hmean,
+                "cleval_precision": characters.precision,
+                "cleval_recall": characters.recall,
             }
-            for page, image in zip(self.pages, self.score.per_image, strict=True)
+            for page, image, wrong, characters in zip(
+                self.pages, self.score.per_image, self.mistakes, self.cleval_per_image, strict=True
+            )
         ]
         skipped = self.report.skipped if self.report else []
-        return {**self.score.as_dict(), "skipped": skipped, "per_page": per_page}
+        return {**self.score.as_dict(), "cleval": self.cleval.as_dict(), "skipped": skipped, "per_page": per_page}
 
 
 class Detector:
@@ -154,13 +172,16 @@ class Detector:
         return PageDetections(path, (pixels.shape[0], pixels.shape[1]), self.detect(pixels))
 
     def evaluate(self, annotations: Iterable[Annotation]) -> EvaluationResult:
-        """Score against annotated pages, ICDAR protocol at IoU 0.5."""
-        metric, pages = HmeanMetric(), []
+        """Score against annotated pages: ICDAR protocol at IoU 0.5, CLEval, and what went wrong on each page."""
+        metric, characters, pages, mistakes = HmeanMetric(), CLEvalMetric(), list[PageDetections](), list[Mistakes]()
         for annotation in annotations:
             page = self.detect_page(annotation.image)
             pages.append(page)
-            metric.update(annotation.polygons, annotation.ignore, [d.polygon for d in page.detections])
-        return EvaluationResult(metric.compute(), pages)
+            truth, ignore, found = annotation.polygons, annotation.ignore, [d.polygon for d in page.detections]
+            score = metric.update(truth, ignore, found)
+            characters.update(truth, [instance.text for instance in annotation.instances], ignore, found)
+            mistakes.append(find_mistakes(truth, ignore, found, score))
+        return EvaluationResult(metric.compute(), pages, characters.compute(), tuple(characters.per_image), tuple(mistakes))
 
 
 def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[ImageLike, str]]:

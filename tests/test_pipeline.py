@@ -205,7 +205,7 @@ def test_what_is_no_image_is_named(pipeline: Pipeline, images: Any, told: str):
         (lambda: Settings(trainer={"epochs": 0}), r"^Settings\(trainer.epochs=0\): input should be greater than or equal to 1"),
         (lambda: Settings(tariner={}), r"^Settings\(tariner=\{\}\): there is no such parameter. Did you mean 'trainer'"),
         (lambda: Settings(model={"backbone": "resnet81"}), "Did you mean 'resnet18'"),
-        (lambda: Settings(data={"image_sise": 3}), "there is no such parameter.* There are: root, train, val, short_side"),
+        (lambda: Settings(data={"image_sise": 3}), "there is no such parameter.* There are: root, train, val, format"),
         (lambda: DBNet("resnet81"), r"^DBNet\(backbone='resnet81'\): there are mobilenet, .*Did you mean 'resnet18'"),
         (lambda: Pipeline().precision.check(margin=12), "^margin=12: expected more than 0 and at most 10$"),
         (lambda: Pipeline().precision.check(epochs=0), "^epochs=0: expected 1 or more$"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -19,9 +19,12 @@ from ocrsdk.cli.common import (
     set_up_output,
     table,
 )
+from ocrsdk.errors import DataError, SettingsError, nearest
 
 if TYPE_CHECKING:
     from ocrsdk.inference import EvaluationResult
+
+PROTOCOLS = ("icdar-iou", "cleval")
 
 
 def evaluate(
@@ -36,30 +39,66 @@ def evaluate(
         typer.Option(metavar="WHAT", help="stop, or drop: go on without regions that have no area.  [default: as in training]"),
     ] = None,
     format: FormatOption = None,
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help="icdar-iou: precision, recall, hmean at IoU 0.5; or cleval: by characters.")
+    ] = "icdar-iou",
+    per_image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a CSV table: scores and mistakes of each page."),
+    ] = None,
     sets: CheckpointSetOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Score a checkpoint: precision, recall and hmean at IoU 0.5 (ICDAR 2015 protocol).
+    """Score a checkpoint: precision, recall and hmean at IoU 0.5 (ICDAR 2015 protocol), or CLEval.
 
     Pages are prepared and judged as in the run that trained it, and OCRSDK_POSTPROCESS__* and OCRSDK_DATA__* variables count.
     """
+    if protocol not in PROTOCOLS:
+        raise SettingsError(
+            f"no protocol {protocol!r}. There are: {', '.join(PROTOCOLS)}.{nearest(protocol, PROTOCOLS)}", parameter="protocol"
+        )
     given = checkpoint_settings(sets, {"data.on_bad_sample": on_bad_sample, "data.on_bad_box": on_bad_box, "data.format": format})
     set_up_output(verbose)
     from ocrsdk.pipeline import Pipeline
 
     pipeline = Pipeline.from_checkpoint(checkpoint, given["postprocess"], given["data"], progress=file_progress("evaluating"))
     result = pipeline.evaluate(data)
-    print_json(result.as_dict()) if json else _show(result)
+    if per_image is not None:
+        _write_table(result, per_image)
+    print_json(result.as_dict() | {"protocol": protocol}) if json else _show(result, protocol)
 
 
-def _show(result: EvaluationResult) -> None:
+def _write_table(result: EvaluationResult, path: Path) -> None:
+    import csv
+
+    rows = cast("list[dict[str, object]]", result.as_dict()["per_page"])
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _show(result: EvaluationResult, protocol: str) -> None:
     s = result.score
-    row = (f"{s.hmean:.4f}", f"{s.precision:.4f}", f"{s.recall:.4f}", str(s.matched), str(s.det_cared), str(s.gt_cared))
-    header = ("hmean", "precision", "recall", "matched", "found", "annotated")
+    hmeans = [score.hmean for score in (result.cleval_per_image if protocol == "cleval" else s.per_image)]
+    if protocol == "cleval":
+        c = result.cleval
+        numbers: tuple[int, ...] = (c.num_char_tp, c.num_char_det, c.num_char_gt, c.num_merged, c.num_splitted)
+        row: tuple[str, ...] = (f"{c.hmean:.4f}", f"{c.precision:.4f}", f"{c.recall:.4f}", *map(str, numbers))
+        header: tuple[str, ...] = ("hmean", "precision", "recall", "characters found", "claimed", "annotated", "merges", "splits")
+    else:
+        numbers = (s.matched, s.det_cared, s.gt_cared)
+        row = (f"{s.hmean:.4f}", f"{s.precision:.4f}", f"{s.recall:.4f}", *map(str, numbers))
+        header = ("hmean", "precision", "recall", "matched", "found", "annotated")
     say(table([(*row, str(s.images))], (*header, "pages")))
-    worst = sorted(zip(s.per_image, result.pages, strict=True), key=lambda pair: pair[0].hmean)[:3]
+    worst = sorted(zip(hmeans, result.pages, strict=True), key=lambda pair: pair[0])[:3]
     say()
-    say("lowest: " + ", ".join(f"{page.image.name} {score.hmean:.3f}" for score, page in worst))
+    kinds = [(sum(len(getattr(m, kind)) for m in result.mistakes), kind) for kind in ("misses", "false_alarms", "merges", "splits")]
+    say(", ".join(f"{count} {kind.replace('_', ' ')}" for count, kind in kinds) + " (at IoU 0.5)")
+    say("lowest: " + ", ".join(f"{page.image.name} {hmean:.3f}" for hmean, page in worst))
     if s.invalid_gt or s.invalid_det:
         say(f"not judged, since they cross themselves or are flat: {s.invalid_gt} annotated, {s.invalid_det} found")

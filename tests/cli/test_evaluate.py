@@ -26,7 +26,7 @@ def test_evaluating_leaves_bad_samples_out_where_asked(cli: CLI, tmp_path: Path,
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["images"] == 1
     assert "0001.png" in result.stderr
-    assert "neither val/ nor images/ in it" in refused(cli, tmp_path, "evaluate", "good.ckpt", tmp_path)
+    assert "no label files in it" in refused(cli, tmp_path, "evaluate", "good.ckpt", tmp_path)
 
 
 class Bomb:
@@ -120,3 +120,24 @@ def test_pages_without_text_are_told(cli: CLI, tmp_path: Path, synth_pages: Path
     result = cli("evaluate", checkpoint, data)
     assert result.returncode == 0, result.stderr
     assert "no text that counts in any page" in result.stderr
+
+
+@pytest.mark.slow
+def test_protocols_and_the_table_of_pages(cli: CLI, tmp_path: Path, data: Path):
+    """The table adds up to the totals; CLEval is another figure than IoU's."""
+    import csv
+
+    torch.save(untrained(), tmp_path / "good.ckpt")
+    small = ("--set", "data.short_side=96", "--set", "postprocess.threshold=0.01", "--set", "postprocess.box_threshold=0.0")
+    result = cli("evaluate", "good.ckpt", data, "--json", "--per-image", "pages.csv", *small)
+    assert result.returncode == 0, result.stderr
+    total, rows = json.loads(result.stdout), list(csv.DictReader((tmp_path / "pages.csv").open(encoding="utf-8")))
+    assert len(rows) == total["images"] == 2
+    for name in ("matched", "gt_cared", "det_cared"):
+        assert sum(int(row[name]) for row in rows) == total[name]
+    assert all(int(row["misses"]) + int(row["splits"]) + int(row["merges"]) <= int(row["gt_cared"]) for row in rows)
+    assert total["cleval"]["num_char_gt"] > total["gt_cared"]
+    shown = cli("evaluate", "good.ckpt", data, "--protocol", "cleval", *small).stdout
+    assert "characters found" in shown
+    assert "false alarms" in shown
+    assert "There are: icdar-iou, cleval" in refused(cli, tmp_path, "evaluate", "good.ckpt", data, "--protocol", "clevel")
