@@ -159,6 +159,8 @@ def inspect_data(
         found += [(number, entry) for entry in layout.entries]
     report.formats = list(dict.fromkeys(entry.kind.name for _, entry in found))
     extents: dict[int, list[Extent]] = defaultdict(list)
+    if not found:
+        progress = None
     paths = (entry.image for _, entry in found)
     for (number, entry), _ in zip(found, progress(paths, len(found)) if progress else paths, strict=True):
         _of_page(report, entry, rules, decode, extents[number])

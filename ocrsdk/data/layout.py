@@ -109,6 +109,13 @@ def find_pages(
     found = [path for folder in image_folders for path in find_images(folder)]
     if found and label_folders:
         layout = _pair(found, files, kind, options, label_folders[0])
+        if (
+            kind is not None
+            and not layout.entries
+            and files
+            and not any(recognises(kind, LabelFile(path)) for path in files[:_SAMPLE])
+        ):
+            raise _other(files, kind)
         if len(layout.entries) > 0 or kind is not None:
             return layout._replace(unread=other_files(image_folders[0]) if image_folders != [root] else [])
     if kind is None and (whole := _set_files(files, root, options)) is not None:
@@ -290,7 +297,15 @@ def _one_of(files: Sequence[Path], kind: AnnotationFormat, root: Path) -> Path:
         return fitting[0]
     if not files:
         raise DataError(f"{root}: no label file in it (looked for {', '.join(kind.endings)}); name the file itself")
+    if not fitting:
+        raise _other(files, kind)
     raise DataError(f"{root}: {len(fitting)} files of the format {kind.name}; name one of them instead of the folder")
+
+
+def _other(files: Sequence[Path], kind: AnnotationFormat) -> AnnotationError:
+    """The error for label files that are not of the format that was asked for."""
+    file = next((file for file in map(LabelFile, files[:_SAMPLE]) if not file.is_blank), LabelFile(files[0]))
+    return hinted(AnnotationError(f"{file.path}: not of the format {kind.name}"), kind, file)
 
 
 def _of_files(
@@ -317,6 +332,8 @@ def _of_files(
         else:
             seen[image] = path
             entries.append(Entry(image, path, kind, None))
+    if not entries and not any(recognises(kind, LabelFile(path)) for path in files[:_SAMPLE]):
+        raise _other(files, kind)
     return Layout(entries, problems, [])
 
 

@@ -162,7 +162,10 @@ def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
     """
     if not root.is_dir():
         if root.exists():
-            raise DataError(f"{root}: is a file, not a data folder")
+            raise DataError(
+                f"{root}: is a file, not a data folder. For label files, name their folder, and each file: "
+                f"ocrsdk train {shlex.quote(str(root.parent))} --set data.train={root.name} --set data.val=FILE"
+            )
         raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {shlex.quote(str(root))}")
     folders = (root / settings.data.train, root / settings.data.val)
     for folder, key in zip(folders, ("train", "val"), strict=True):

@@ -128,7 +128,9 @@ def _line(name: str, lines: Mapping[str, int]) -> int:
 
 def _parsed(name: str, value: object, place: str) -> object:
     """Text from outside of files: options of plug-ins may be given as JSON, tables and lists among them."""
-    if not (isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and "options" in name.split(".")):
+    if not (
+        isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and any(part.endswith("options") for part in name.split("."))
+    ):
         return value
     try:
         return json.loads(value)
@@ -140,7 +142,7 @@ def _parsed(name: str, value: object, place: str) -> object:
 
 def _is_known(name: str, known: list[str]) -> bool:
     """A setting, or a key inside a table of plug-in options."""
-    return name in known or any(name.startswith(f"{k}.") for k in known if k.rpartition(".")[2] == "options")
+    return name in known or any(name.startswith(f"{k}.") for k in known if k.endswith("options"))
 
 
 def _known(name: str, known: list[str], place: str) -> str:
