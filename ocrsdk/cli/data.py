@@ -96,7 +96,7 @@ def _show(found: Inspection, most: int | None) -> None:
         level, title, remedy = KINDS[kind]
         say(f"{level}: {title}: {len(findings):,}  ({remedy})")
         for finding in findings[:most]:
-            say(f"  {finding.message}")
+            say("  " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in finding.message))
         if most is not None and len(findings) > most:
             say(f"  ... and {len(findings) - most:,} more; see them with --all, or --json")
         say()

@@ -167,7 +167,8 @@ def inspect_data(
     for number, pages in extents.items():
         report.findings += [Finding("doubt", str(splits[number]), 0, f"{splits[number]}: {doubt}") for doubt in doubts(pages)]
     if report.pages and report.regions == report.ignored:
-        report.findings.append(Finding("empty", report.root, 0, f"{report.root}: {report.regions} regions, all of them don't-care"))
+        what = f"{report.regions:,} regions, all of them don't-care" if report.regions else "no region on any page"
+        report.findings.append(Finding("empty", report.root, 0, f"{report.root}: {what}"))
     report.findings += _of_copies([(number, entry.image) for number, entry in found])
     order = list(KINDS)
     report.findings.sort(key=lambda finding: (order.index(finding.kind), finding.file, finding.line))
@@ -208,6 +209,8 @@ def _of_page(report: Inspection, entry: Entry, rules: Rules, decode: bool, exten
     for kind, number, message in _oddities(page, size, rules):
         line = page.file.line(page.places[number] if number is not None else page.where)
         place = f"{entry.label}:{line}" if line else str(entry.label)
+        if number is not None and isinstance(page.places[number], tuple):  # of a JSON file: lines tell little there
+            message = f"region {number + 1}: {message}"
         of = f" ({entry.image.name})" if entry.page is not None else ""
         report.findings.append(Finding(kind, str(entry.label), line, f"{place}: {message}{of}"))
     if page.instances and size is not None:

@@ -270,7 +270,7 @@ def _kind_of_group(paths: Sequence[Path], names: tuple[str, ...], options: Mappi
     winners = [kind for kind in kinds if scores[kind.name] == best]
     if best[0] and len(winners) > 1:
         raise AnnotationError(f"{sample[0].path}: looks like {' or '.join(k.name for k in winners)}; say which with --format")
-    return make_format(winners[0].name, options)
+    return make_format(winners[0].name if best[0] else names[0], options)
 
 
 # --------------------------------------------------------------------------------------------------- one file for a set

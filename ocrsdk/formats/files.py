@@ -93,6 +93,8 @@ class LabelFile:
         """The line of a place; 0 if it is not known."""
         if isinstance(where, int):
             return where
+        if "\n" not in self.text:
+            return 1
         if self._lines is None:
             self._lines = _json_lines(self.text) if len(self.text) <= _LONGEST_TO_COUNT else {}
         while where and where not in self._lines:

@@ -85,3 +85,30 @@ def test_f80_pipes_are_not_read(tmp_path: Path):
     assert [image.name for image, _ in pairs] == ["a.png"]
     assert ["lost.png" in str(problem) for problem in problems] == [True]
     assert other_files(tmp_path / "images") == ["pipe.png"]
+
+
+def test_names_of_every_kind_and_links_in_a_loop(tmp_path: Path):
+    names = ["a\nb.png", "\U0001f600.png", "é" * 120 + ".png", "-rf.png", "a b%20c#.png", ".png.png"]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name in names[:5]:
+        (tmp_path / "images" / name).write_bytes(b"x")
+        (tmp_path / "labels" / f"{name[:-4]}.txt").write_text("")
+    (tmp_path / "labels/loop.txt").symlink_to("loop.txt")
+    pairs, problems = pairs_in(tmp_path)
+    assert {image.name: label.name for image, label in pairs} == {name: f"{name[:-4]}.txt" for name in names[:5]}
+    assert ["loop.txt" in str(problem) for problem in problems] == [True]
+    (tmp_path / "self").symlink_to("self")
+    with pytest.raises(DataError, match="self: "):
+        find_pages(tmp_path / "self")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [("1,2", "icdar15"), ("0,0,9,0,9,9,0,9,Latin,A", "mlt"), ("0,0,9,0,9,9,0,9,1,\"A\"", "rctw"), ('1 2 30 40 "A"', "icdar13"),
+     ("0,0,9,0,9,9,0,9,Latin", "icdar15"), ("", "icdar15")],
+)  # fmt: skip
+def test_text_files_are_of_the_format_that_fits_and_icdar_2015_if_none_does(tmp_path: Path, line: str, kind: str):
+    make(tmp_path / "d", ["a.jpg"], [])
+    (tmp_path / "d/labels/gt_a.txt").write_text(f"{line}\n")
+    assert [entry.kind.name for entry in find_pages(tmp_path / "d").entries] == [kind]
