@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,6 +46,10 @@ class EvaluationResult:
     cleval_per_image: tuple[CLEvalScore, ...]
     mistakes: tuple[Mistakes, ...]
     """Of each page."""
+    thresholds: dict[str, Any]
+    """Of the post-processing."""
+    tuned: dict[str, Any]
+    """What they were chosen on, if by ``ocrsdk tune``."""
     report: DataReport | None = None
     """What was found while the data folder was read."""
 
@@ -73,7 +77,10 @@ class EvaluationResult:
             )
         ]
         skipped = self.report.skipped if self.report else []
-        return {**self.score.as_dict(), "cleval": self.cleval.as_dict(), "skipped": skipped, "per_page": per_page}
+        return {
+            **self.score.as_dict(), "cleval": self.cleval.as_dict(), "thresholds": self.thresholds, "tuned": self.tuned,
+            "skipped": skipped, "per_page": per_page,
+        }  # fmt: skip
 
 
 class Detector:
@@ -99,6 +106,8 @@ class Detector:
     ) -> None:
         loaded = load_checkpoint(Path(checkpoint)) if isinstance(checkpoint, Path | str) else checkpoint
         self.device = torch.device(device_kind(device))
+        self.tuned = {} if {"box_threshold", "unclip_ratio"} & set(postprocess or {}) else loaded.tuned
+        """What the thresholds were chosen on, if they were."""
         self.model = loaded.model.to(self.device).to_memory_format(self.device.type).eval()
         try:
             self.transform = EvalTransform(**{**loaded.prepare, **(prepare or {})})
@@ -181,7 +190,10 @@ class Detector:
             score = metric.update(truth, ignore, found)
             characters.update(truth, [instance.text for instance in annotation.instances], ignore, found)
             mistakes.append(find_mistakes(truth, ignore, found, score))
-        return EvaluationResult(metric.compute(), pages, characters.compute(), tuple(characters.per_image), tuple(mistakes))
+        thresholds = self.postprocessor.settings.model_dump(mode="json")
+        return EvaluationResult(
+            metric.compute(), pages, characters.compute(), tuple(characters.per_image), tuple(mistakes), thresholds, self.tuned
+        )
 
 
 def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[ImageLike, str]]:

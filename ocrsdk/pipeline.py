@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from ocrsdk.cache_tools.control import CacheControl
     from ocrsdk.data.datamodule import DetectionDataModule
+    from ocrsdk.data.folder import DataReport
     from ocrsdk.data.layout import Progress
     from ocrsdk.inference import Detector, EvaluationResult, ImageLike
     from ocrsdk.precision.gate import ParityReport
     from ocrsdk.precision_tools.control import PrecisionControl
     from ocrsdk.runs.check import CheckedRun
     from ocrsdk.runs.results import FitResult, Plan
+    from ocrsdk.runs.tune import Tuning
     from ocrsdk.settings.sources import Layers
     from ocrsdk.types import Annotation, PageDetections, Sample
 
@@ -210,18 +212,50 @@ class Pipeline:
         detector = self.detector
         if data is not None and not isinstance(data, Path | str):
             return detector.evaluate(data)
+        annotations, report, _ = self._annotated(data, "evaluate")
+        return replace(detector.evaluate(self._watched(annotations)), report=report)
+
+    def tune(self, data: Path | str | None = None, out: Path | None = None) -> Tuning:
+        """Choose box threshold and unclip ratio on annotated pages, for this pipeline, and for a checkpoint that is written.
+
+        Args:
+            data: As for ``evaluate``. Take pages that were not trained on, and give the final score on others.
+            out: The checkpoint to write, which may be the one that was read; none if None.
+
+        Raises:
+            OcrsdkError: Pages cannot be used, or the checkpoint cannot be written.
+        """
+        from ocrsdk.models.postprocess import PostProcessor
+        from ocrsdk.runs.tune import save_tuned, tune
+
+        detector = self.detector
+        annotations, _, folder = self._annotated(data, "tune")
+        tuning = tune(detector, annotations, folder.absolute().name, pages=self._watched(annotations))
+        if out is not None:
+            if self._checkpoint is None:
+                raise CheckpointError("these weights came from fit(); tune with Pipeline.from_checkpoint(path)")
+            save_tuned(self._checkpoint, tuning, out)
+        chosen = {name: tuning.best[name] for name in ("box_threshold", "unclip_ratio")}
+        detector.postprocessor = PostProcessor(detector.postprocessor.settings.model_copy(update=chosen))
+        detector.tuned = tuning.record()
+        return tuning
+
+    def _annotated(self, data: Path | str | None, command: str) -> tuple[list[Annotation], DataReport, Path]:
+        """The annotated pages to score on, and where they lie."""
         root = Path(data) if data is not None else self.settings.data.root
         if root is None:
-            raise SettingsError("no data folder given. Try: ocrsdk evaluate CHECKPOINT DATA", parameter="data")
+            raise SettingsError(f"no data folder given. Try: ocrsdk {command} CHECKPOINT DATA", parameter="data")
         val = root / self.settings.data.val
         folder = val if val.exists() else root
         annotations, report = load_split(folder, self.settings.data, verification(self.settings))
         report_problems(report)
-        wrapped: Iterable[Annotation] = annotations
-        if self._progress is not None:
-            paths = self._progress((a.image for a in annotations), len(annotations))
-            wrapped = (annotation for annotation, _ in zip(annotations, paths, strict=True))
-        return replace(detector.evaluate(wrapped), report=report)
+        return annotations, report, folder
+
+    def _watched(self, annotations: list[Annotation]) -> Iterable[Annotation]:
+        if self._progress is None:
+            return annotations
+        paths = self._progress((a.image for a in annotations), len(annotations))
+        return (annotation for annotation, _ in zip(annotations, paths, strict=True))
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[PageDetections]:
         """Text in each image; polygons in pixels of the upright original.

@@ -19,6 +19,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "cache.values": ("cache/test_dataset.py", "the encoding of CachedDataset, and of nothing else"),
     "cache_tools.control": ("cli/test_cache.py", "one method for each command; the commands are tested"),
     "cache_tools.reports": ("cli/test_cache.py", "records; the commands print each of them"),
+    "cli.tune": ("runs/test_tune.py", "the command is tested beside what it does"),
     "data.drawing": ("cli/test_predict.py", "pictures for people; drawn by the commands"),
     "data.workers": ("training/test_loader_errors.py", "a log of work, read when a loader process dies"),
     "errors": ("cli/test_train.py", "names; each error is tested where it is raised"),

@@ -26,8 +26,9 @@ class Commands(OnDemandGroup):
     homes: ClassVar = {
         "train": Home("ocrsdk.cli.train", "train", "Train a detector."),
         "evaluate": Home("ocrsdk.cli.evaluate", "evaluate", "Score a checkpoint: precision, recall and hmean."),
+        "tune": Home("ocrsdk.cli.tune", "tune", "Choose box threshold and unclip ratio on annotated pages."),
         "predict": Home("ocrsdk.cli.predict", "predict", "Find text in images."),
-        "data": Home("ocrsdk.cli.data", "app", "Generate data."),
+        "data": Home("ocrsdk.cli.data", "app", "Check data, convert labels, generate pages."),
         "cache": Home("ocrsdk.cli.cache", "app", "Look at, check and manage the sample cache."),
         "precision": Home("ocrsdk.cli.precision", "app", "See what half precision does, and prove that it is harmless."),
         "runs": Home("ocrsdk.cli.runs", "runs_app", "Look at runs and compare them."),

@@ -97,6 +97,9 @@ def _show(result: EvaluationResult, protocol: str) -> None:
     say(table([(*row, str(s.images))], (*header, "pages")))
     worst = sorted(zip(hmeans, result.pages, strict=True), key=lambda pair: pair[0])[:3]
     say()
+    t = result.thresholds
+    origin = f"tuned on {result.tuned['pages']} pages of {result.tuned['on']}" if result.tuned else "not tuned"
+    say(f"thresholds: {t['threshold']:g}, box {t['box_threshold']:g}, unclip {t['unclip_ratio']:g} ({origin})")
     kinds = [(sum(len(getattr(m, kind)) for m in result.mistakes), kind) for kind in ("misses", "false_alarms", "merges", "splits")]
     say(", ".join(f"{count} {kind.replace('_', ' ')}" for count, kind in kinds) + " (at IoU 0.5)")
     say("lowest: " + ", ".join(f"{page.image.name} {hmean:.3f}" for hmean, page in worst))

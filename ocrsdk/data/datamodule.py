@@ -88,6 +88,11 @@ class DetectionDataModule(LightningDataModule):
         """Seconds for which the main process has been waiting for a batch; 0 if it does not."""
         return max(watch.waited() for watch in self.watches)
 
+    def wake_workers(self) -> None:
+        """Let loader processes go on that have been stopped."""
+        for watch in self.watches:
+            watch.wake()
+
     def kill_workers(self) -> None:
         """End the loader processes that are left, after something went wrong with one."""
         for watch in self.watches:

@@ -186,6 +186,13 @@ class LoaderWatch:
         index = self.log.index_of(pid)
         return self.name_of(index) if index is not None else None
 
+    def wake(self) -> None:
+        """Let processes go on that somebody has stopped, so that they see the end: Python waits for them at its own."""
+        for pid in self.processes():
+            if _status(pid) == psutil.STATUS_STOPPED:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """End the processes that are left: they heed no SIGTERM, and one may wait for what a dead one held."""
         batches = self._batches() if self._batches is not None else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,6 +63,8 @@ class LoadedCheckpoint:
     """The settings of the training run."""
     epoch: int
     step: int
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """What thresholds were chosen on, if they were: see ``runs.tune``."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -129,5 +131,6 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
     if not (isinstance(prepare, dict) and isinstance(postprocess, dict) and isinstance(settings, dict)):
         raise CheckpointError(f"{path}: holds no preparation, post-processing or settings; it has been changed by hand")
     return LoadedCheckpoint(
-        path, model.eval(), prepare, postprocess, settings, content.get("epoch", 0), content.get("global_step", 0)
-    )
+        path, model.eval(), prepare, postprocess, settings, content.get("epoch", 0), content.get("global_step", 0),
+        metadata.get("tuned") or {},
+    )  # fmt: skip

@@ -197,7 +197,9 @@ def build_training(
     logger = build_run_logger(
         parts.checked.loggers, info, states, columns=rows.columns, patience=settings.logging.patience.total_seconds(), more=loggers
     )
-    signals = StopSignals([limits.request_stop, *([logger.hurry] if logger is not None else [])], datamodule.waited)
+    signals = StopSignals(
+        [limits.request_stop, datamodule.wake_workers, *([logger.hurry] if logger is not None else [])], datamodule.waited
+    )
     checkpoints = BestAndLast(folder / "checkpoints", given.save_every.total_seconds(), limits)
     resources = Resources(device, values)
     used: list[Callback] = [

@@ -116,6 +116,7 @@ def _train(
             raise
         raise shown from error
     finally:
+        training.datamodule.wake_workers()
         cache.close()
     return _result(parts, training, folder, resumed, time.monotonic() - start)
 

@@ -12,7 +12,7 @@ def test_bad_scaffolds(cli: CLI, tmp_path: Path):
         (("My Cache", "--kind", "cache-backend"), "'My Cache' is no name for a plug-in"),
         (
             ("x", "--kind", "cache-backends"),
-            "no kind 'cache-backends'. There are: cache-backend, precision-strategy, logger. Did you",
+            "no kind 'cache-backends'. There are: cache-backend, precision-strategy, logger, annotation-format. Did you",
         ),
         (("diskcache", "--kind", "cache-backend"), "the cache backend name 'diskcache' is taken"),
     ):
