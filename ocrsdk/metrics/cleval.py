@@ -100,27 +100,24 @@ class CLEvalMetric:
         flags = np.asarray(ignore, dtype=np.bool_).reshape(-1)
         if not len(flags) == len(truth) == len(texts):
             raise ValueError(f"{len(truth)} ground-truth polygons, but {len(texts)} texts and {len(flags)} ignore flags")
-        common, _, areas, valid_g, valid_d = geometry.overlaps(*geometry.pack(truth), *geometry.pack(detections))
-        lines = [_midline(np.asarray(polygon, dtype=np.float64)) for polygon in truth]
-        known = [text if not hidden else "" for text, hidden in zip(texts, flags, strict=True)]
-        lengths = np.array([len(text) or _guess(aspect) for text, (_, aspect) in zip(known, lines, strict=True)], dtype=np.int64)
-        lengths[~valid_g] = 0
-        centres = [_spread(line, int(count)) for (line, _), count in zip(lines, lengths, strict=True)]
+        corners_g, ends_g = geometry.pack(truth)
+        corners_d, ends_d = geometry.pack(detections)
+        common, _, areas, valid_g, valid_d = geometry.overlaps(corners_g, ends_g, corners_d, ends_d)
+        lengths = np.array([0 if hidden else len(text) for text, hidden in zip(texts, flags.tolist(), strict=True)], dtype=np.int64)
+        points, owners = _centres(corners_g, ends_g, lengths, valid_g)
         hidden = flags & valid_g
         if hidden.any():
-            _cut_out(common, truth, detections, hidden, valid_g & ~flags, valid_d)
+            _cut_out(common, corners_g, ends_g, detections, hidden, valid_g & ~flags, valid_d)
         precision = np.divide(common, areas, out=np.zeros_like(common), where=areas > 0).astype(np.float32)
         precision[~valid_g] = 0
         precision[:, ~valid_d] = 0
-        points = np.concatenate(centres) if centres else np.empty((0, 2))
-        owners = np.repeat(np.arange(len(truth)), lengths)
-        inside = _inside(points, *geometry.pack(detections)) & valid_d[:, None]
+        inside = _inside(points, corners_d, ends_d, valid_d)
         counts = _count(precision, inside, owners, valid_g & ~flags, hidden, valid_d, AREA_PRECISION)
         tp, claimed, overlapped, split, merged, pieces_recall, pieces_precision, unmatched = counts
-        aspects = [_aspect(np.asarray(detections[j], dtype=np.float64)) for j in unmatched]
+        aspects = [_aspect(corners_d[ends_d[j] : ends_d[j + 1]]) for j in unmatched]
         false = sum(min(round(0.5 + 1 / (1e-5 + aspect)), _MOST_CHARACTERS) for aspect in aspects)
         score = CLEvalScore(
-            num_char_gt=int(lengths[valid_g & ~flags].sum()), num_char_det=claimed + false, num_char_tp=tp, num_char_fp=false,
+            num_char_gt=int(np.count_nonzero(~flags[owners])), num_char_det=claimed + false, num_char_tp=tp, num_char_fp=false,
             num_char_overlapped=overlapped, num_splitted=split, num_merged=merged,
             penalty_recall=float(pieces_recall), penalty_precision=float(pieces_precision),
         )  # fmt: skip
@@ -132,60 +129,98 @@ class CLEvalMetric:
         return sum(self.per_image, CLEvalScore())
 
 
-def _sides(polygon: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The two long sides of a text, both in its direction: (k, 2) each."""
-    if len(polygon) % 2:  # one corner more than the other side: the longest edge is halved
-        steps = np.linalg.norm(np.roll(polygon, -1, axis=0) - polygon, axis=1)
-        at = int(steps.argmax())
-        middle = (polygon[at] + polygon[(at + 1) % len(polygon)]) / 2
-        polygon = np.insert(polygon, at + 1, middle, axis=0)
-    half = len(polygon) // 2
-    return polygon[:half], polygon[half:][::-1]
+@njit(cache=True)
+def _even(polygon: FloatArray) -> FloatArray:
+    """The outline with an even number of corners: the longest edge of one with an odd number is halved."""
+    n = len(polygon)
+    if n % 2 == 0:
+        return polygon
+    at, longest = 0, -1.0
+    for i in range(n):
+        j = i + 1 if i + 1 < n else 0
+        length = np.hypot(polygon[j, 0] - polygon[i, 0], polygon[j, 1] - polygon[i, 1])
+        if length > longest:
+            at, longest = i, length
+    made = np.empty((n + 1, 2))
+    made[: at + 1] = polygon[: at + 1]
+    made[at + 1] = (polygon[at] + polygon[(at + 1) % n]) / 2
+    made[at + 2 :] = polygon[at + 1 :]
+    return made
 
 
+@njit(cache=True)
 def _aspect(polygon: FloatArray) -> float:
-    """Length over height."""
-    top, bottom = _sides(polygon)
-    along = (_length(top) + _length(bottom)) / 2
-    across = (np.linalg.norm(top[0] - bottom[0]) + np.linalg.norm(top[-1] - bottom[-1])) / 2
-    return float((along + 1e-5) / (across + 1e-5))
+    """Length over height: the long sides are the two halves of the outline."""
+    outline = _even(polygon)
+    n, along = len(outline), 0.0
+    half = n // 2
+    for i in range(n):
+        if i not in (half - 1, n - 1):
+            along += np.hypot(outline[i + 1, 0] - outline[i, 0], outline[i + 1, 1] - outline[i, 1])
+    start = np.hypot(outline[0, 0] - outline[n - 1, 0], outline[0, 1] - outline[n - 1, 1])
+    end = np.hypot(outline[half, 0] - outline[half - 1, 0], outline[half, 1] - outline[half - 1, 1])
+    return float((along / 2 + 1e-5) / ((start + end) / 2 + 1e-5))
 
 
-def _length(line: FloatArray) -> float:
-    return float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
+@njit(cache=True)
+def _centres(
+    corners: FloatArray, ends: NDArray[np.int64], lengths: NDArray[np.int64], valid: NDArray[np.bool_]
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Points of all characters (p, 2), in the middles of equal parts of the middle lines, and whose each is (p,).
 
-
-def _midline(polygon: FloatArray) -> tuple[FloatArray, float]:
-    """The middle line in reading direction, (k, 2), and the aspect."""
-    aspect = _aspect(polygon)
-    if len(polygon) == 4 and aspect < VERTICAL:
-        polygon = polygon[[3, 0, 1, 2]]
-    top, bottom = _sides(polygon)
-    return (top + bottom) / 2, aspect
-
-
-def _guess(aspect: float) -> int:
-    return min(round(0.5 + max(aspect, 1 / aspect)), _MOST_CHARACTERS)
-
-
-def _spread(line: FloatArray, count: int) -> FloatArray:
-    """(count, 2) points on a line, in the middles of equal parts."""
-    steps = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    at = (np.arange(count) + 0.5) / max(count, 1) * steps[-1]
-    return np.stack([np.interp(at, steps, line[:, axis]) for axis in (0, 1)], axis=1)
+    A text of unknown length, 0, has as many characters as it is long for its height.
+    """
+    n = len(ends) - 1
+    counts = np.zeros(n, dtype=np.int64)
+    for k in range(n):
+        if valid[k]:
+            aspect = _aspect(corners[ends[k] : ends[k + 1]])
+            counts[k] = lengths[k] if lengths[k] else min(round(0.5 + max(aspect, 1 / aspect)), 10)
+    points, owners = np.empty((counts.sum(), 2)), np.empty(counts.sum(), dtype=np.int64)
+    at = 0
+    for k in range(n):
+        if counts[k] == 0:
+            continue
+        outline = _even(corners[ends[k] : ends[k + 1]])
+        size = len(outline)
+        first = 3 if size == 4 and _aspect(outline) < VERTICAL else 0
+        half = size // 2
+        line, steps = np.empty((half, 2)), np.zeros(half)
+        for i in range(half):
+            line[i] = (outline[(first + i) % size] + outline[(first + size - 1 - i) % size]) / 2
+            if i:
+                steps[i] = steps[i - 1] + np.hypot(line[i, 0] - line[i - 1, 0], line[i, 1] - line[i - 1, 1])
+        piece = 0
+        for c in range(counts[k]):
+            want = (c + 0.5) / counts[k] * steps[-1]
+            while piece < half - 2 and steps[piece + 1] < want:
+                piece += 1
+            span = steps[piece + 1] - steps[piece]
+            share = (want - steps[piece]) / span if span > 0 else 0.0
+            points[at] = line[piece] + (line[piece + 1] - line[piece]) * share
+            owners[at] = k
+            at += 1
+    return points, owners
 
 
 def _cut_out(
-    common: FloatArray, truth: Sequence[ArrayLike], detections: Sequence[ArrayLike],
+    common: FloatArray, corners: FloatArray, ends: NDArray[np.int64], detections: Sequence[ArrayLike],
     hidden: NDArray[np.bool_], counted: NDArray[np.bool_], valid_d: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     """Where text lies in a don't-care region, it is no part of that region: correct its rows of ``common``."""
-    paths = {i: _path(truth[i]) for i in np.flatnonzero(hidden | counted).tolist()}
+
+    def text_of(i: int) -> FloatArray:
+        return corners[ends[i] : ends[i + 1]]
+
+    low, high = np.minimum.reduceat(corners, ends[:-1]), np.maximum.reduceat(corners, ends[:-1])
     for i in np.flatnonzero(hidden).tolist():
+        near = np.flatnonzero(counted & (low < high[i]).all(axis=1) & (high > low[i]).all(axis=1)).tolist()
+        if not near:
+            continue
         columns = np.flatnonzero((common[i] > 0) & valid_d).tolist()
         if not columns:
             continue
-        rest = _clip([paths[i]], [paths[j] for j in np.flatnonzero(counted).tolist()], pyclipper.CT_DIFFERENCE)
+        rest = _clip([_path(text_of(i))], [_path(text_of(j)) for j in near], pyclipper.CT_DIFFERENCE)
         for column in columns:
             left = _clip(rest, [_path(detections[column])], pyclipper.CT_INTERSECTION) if rest else []
             common[i, column] = abs(sum(pyclipper.Area(path) for path in left)) / _FINE**2
@@ -210,14 +245,19 @@ def _clip(subject: list[list[list[int]]], clip: list[list[list[int]]], operation
 
 
 @njit(cache=True)
-def _inside(points: FloatArray, corners: FloatArray, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(m, p) whether each of p points lies in each of m polygons (crossing number)."""
+def _inside(points: FloatArray, corners: FloatArray, offsets: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(m, p) whether each of p points lies in each of m polygons (crossing number); in an invalid one lies none."""
     found = np.zeros((len(offsets) - 1, len(points)), dtype=np.bool_)
     for j in range(len(offsets) - 1):
         polygon = corners[offsets[j] : offsets[j + 1]]
         n = len(polygon)
+        if not valid[j]:
+            continue
+        low_x, high_x, low_y, high_y = polygon[:, 0].min(), polygon[:, 0].max(), polygon[:, 1].min(), polygon[:, 1].max()
         for k in range(len(points)):
             x, y = points[k, 0], points[k, 1]
+            if not (low_x <= x <= high_x and low_y <= y <= high_y):
+                continue
             within = False
             for a in range(n):
                 b = a + 1 if a + 1 < n else 0

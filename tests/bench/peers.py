@@ -33,6 +33,7 @@ from ocrsdk.data.source import SampleSource
 from ocrsdk.data.synth import write_pages
 from ocrsdk.data.targets import draw_targets
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
+from ocrsdk.metrics.cleval import CLEvalMetric
 from ocrsdk.metrics.hmean import HmeanMetric
 from ocrsdk.models.postprocess import PostProcessor
 from ocrsdk.settings.sections import PostProcessSettings, TargetSettings
@@ -252,10 +253,26 @@ def evaluation(packages: Path) -> None:
         confusion.update(*((np.stack(side) for side in page) if polygons else page))
         return int(confusion.matches)
 
+    cleval, whole, texts = (
+        module_of(packages, "cleval.torchmetric"),
+        CLEvalMetric(),
+        ["###" if hidden else "receipt" for hidden in few],
+    )
+    rounded = [tuple([quad.round() for quad in side] for side in page) for page in tilted]
+
+    def by_cleval(page: Any) -> float:
+        peer = cleval.CLEvalMetric()
+        peer.update([q.ravel().tolist() for q in page[1]], [q.ravel().tolist() for q in page[0]], [""] * len(page[1]), texts)
+        return round(float(peer.compute()["det_h"]), 5)
+
+    def by_characters(page: Any) -> float:
+        whole.reset()
+        return round(whole.update(page[0], texts, few, page[1]).hmean, 5)
+
     boxes = [(straight(a), straight(b)) for a, b in tilted]
     corners = [tuple(side[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) for side in page) for page in boxes]
 
-    def agree(theirs: list[int], ours: list[int]) -> str:
+    def agree(theirs: Sequence[float], ours: Sequence[float]) -> str:
         return f"{sum(a == b for a, b in zip(theirs, ours, strict=True))} of {len(ours)} pages have equal matches"
 
     def matched(page: Any, ignore: np.ndarray) -> int:
@@ -269,6 +286,10 @@ def evaluation(packages: Path) -> None:
     ]
     for name, peer, theirs, ours, goal, pages in rows:
         compare(name, peer, theirs, ours, goal, agree([theirs(p) for p in pages], [ours(p) for p in pages]), pages)
+    compare(
+        "CLEval, 60 quads, 5 don't-care", "cleval", by_cleval, by_characters, ">= 30x",
+        agree([by_cleval(p) for p in rounded], [by_characters(p) for p in rounded]).replace("matches", "hmean"), rounded,
+    )  # fmt: skip
     pairs = list(zip(boxes, corners, strict=True))
     compare(
         "evaluation, 60 straight boxes", "doctr straight", lambda p: by_doctr(p[0], False), lambda p: matched(p[1], none), ">= 3x",
@@ -310,7 +331,7 @@ def main() -> None:
     cv2.setNumThreads(0)
     sys.meta_path.append(_StandIns())
     sys.path.append(str(given.packages))
-    named = ("paddleocr", "openocr-python", "python-doctr", "mmocr", "rapidocr")
+    named = ("paddleocr", "openocr-python", "python-doctr", "mmocr", "rapidocr", "cleval")
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, one core; peers:")
     print("  " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in named))
     print(ROW.format("", "peer", "peer", "ocrsdk", "ratio", "goal", "agreement"))
