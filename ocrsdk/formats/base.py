@@ -299,7 +299,7 @@ def need(mapping: Mapping[str, Any] | object, key: str, kind: type | tuple[type,
 
 def size_of(entry: Mapping[str, Any], height: str = "height", width: str = "width") -> tuple[int, int] | None:
     """(height, width) of two keys, if both hold whole numbers above 0."""
-    found = entry.get(height), entry.get(width)
-    if all(type(side) in (int, float) and side > 0 and side == int(side) for side in found if side is not None):
-        return (int(found[0]), int(found[1])) if None not in found else None  # type: ignore[arg-type]
-    return None
+    sides = [entry.get(height), entry.get(width)]
+    if not all(type(side) in (int, float) and 0 < side <= FARTHEST and side == int(side) for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])  # type: ignore[arg-type]

@@ -179,6 +179,8 @@ def _are_corners(quad: list[str], more: list[str]) -> bool:
         corners, further = (np.array([_number(field) for field in fields]).reshape(-1, 2) for fields in (quad, more))
     except ValueError:
         return False
+    if not (np.abs(corners) <= FARTHEST).all() or not (np.abs(further) <= FARTHEST).all():
+        return False
     low, high = corners.min(axis=0), corners.max(axis=0)
     side = (high - low).max()
     if len(further) <= 2:  # a text like 1,2,3 may pass for a corner

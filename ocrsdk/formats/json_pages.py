@@ -65,11 +65,10 @@ class LabelMe(JsonPages):
 
     def read(self, file: LabelFile) -> Iterator[LabelledPage]:
         """One page."""
-        image = need(file.json, "imagePath", str, file) if file.json and "imagePath" in file.json else ""
-        page = LabelledPage(
-            file, image.replace("\\", "/"), 1, size_of(file.json, "imageHeight", "imageWidth") if file.json else None
-        )
-        page.add_all(need(file.json, "shapes", list, file), _shape, ("shapes",))
+        shapes = need(file.json, "shapes", list, file)
+        image = need(file.json, "imagePath", str, file) if "imagePath" in file.json else ""
+        page = LabelledPage(file, image.replace("\\", "/"), 1, size_of(file.json, "imageHeight", "imageWidth"))
+        page.add_all(shapes, _shape, ("shapes",))
         yield page
 
     def made(self, page: PageToWrite) -> object:

@@ -57,9 +57,13 @@ class XmlPages(AnnotationFormat):
         return _FORBIDDEN.sub("", text).replace("\r", "")
 
 
+def _whole(text: str) -> int | None:
+    """A whole number from 0 on of at most nine digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
 def _side(element: Element, name: str) -> int | None:
-    value = element.attributes.get(name, "")
-    return int(value) if value.isascii() and value.isdigit() and int(value[:9]) > 0 else None
+    return _whole(element.attributes.get(name, "")) or None
 
 
 def _size(element: Element, height: str, width: str) -> tuple[int, int] | None:
@@ -144,12 +148,8 @@ def _equivalent(line: Element) -> str:
     found = line.all("TextEquiv")
     if not found:
         return ""
-    best = min(
-        found,
-        key=lambda element: (
-            int(element.attributes.get("index", "0")) if element.attributes.get("index", "0").isdecimal() else 10**9
-        ),
-    )
+    ranks = [_whole(element.attributes.get("index", "0")) for element in found]
+    best = min(zip(found, ranks, strict=True), key=lambda pair: pair[1] if pair[1] is not None else 10**9)[0]
     unicode = best.first("Unicode")
     return unicode.text if unicode is not None else ""
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -127,8 +128,9 @@ class FormatSuite:
         rng = np.random.default_rng(1)
         originals = [path.read_bytes() for path in kind.write(self.pages(tmp_path, 4), tmp_path)]
         path = tmp_path / f"damaged{kind.endings[0]}"
-        for _ in range(self.mutations):
-            path.write_bytes(damage(originals[int(rng.integers(len(originals)))], rng))
+        damaged = (damage(originals[int(rng.integers(len(originals)))], rng) for _ in range(self.mutations))
+        for content in itertools.chain(_OTHERS, damaged):
+            path.write_bytes(content)
             pages, errors = list[LabelledPage](), list[str]()
             try:
                 pages = self.read(kind, path)
@@ -159,6 +161,15 @@ def _is_installed(kind: AnnotationFormat) -> bool:
     return installed().classes("annotation format").get(kind.name) is type(kind)
 
 
+_OTHERS = (
+    b"", b"3", b"-1.5e9", b"null", b'"text"', b"[1]", b"[[]]", b"[{}]", b"[null]", b'{"a": 3}', b'{"a": [3]}', b'{"images": 3}',
+    b'{"images": [3], "annotations": [3]}', b'{"imgs": {"1": 3}, "anns": {"1": 3}}', b'{"data_list": [3]}', b'{"shapes": [3]}',
+    b'{"form": [3]}', b'{"valid_line": [3]}', b'[{"data": 3, "annotations": 3}]', b'[{"data": {}, "annotations": [3]}]',
+    b'{"valid_line": [], "meta": {"image_size": {"height": 1e999, "width": 1e999}}}', b"<a/>", b"<PcGts/>", b"<PcGts><Page/></PcGts>",
+    b'<alto><Page HEIGHT="' + b"9" * 5001 + b'"/></alto>', b"<alto/>", b"a.jpg\t3", b"a.jpg\t[3]", b",,,,,,,,,", b"x: [[1]]",
+    b'<PcGts><Page><TextLine><Coords points="1,1"/><TextEquiv index="' + b"9" * 5001 + b'"/></TextLine></Page></PcGts>',
+)  # fmt: skip
+"""Files that are whole, and not what is expected."""
 _PIECES = (
     b"NaN", b"Infinity", b"-1e308", b"1e999", b"null", b"true", b"[]", b"{}", b'""', b"\0", b"\xff", b"\xef\xbb\xbf", b",", b"\n",
     b'"', b"]",    b"9" * 5000, b"<!ENTITY a 'b'>", b"&a;", b"-", b" ", b"<", b"\r\n", b"\xf0\x9f\x98\x80",
