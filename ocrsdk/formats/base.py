@@ -299,7 +299,12 @@ def need(mapping: Mapping[str, Any] | object, key: str, kind: type | tuple[type,
 
 def size_of(entry: Mapping[str, Any], height: str = "height", width: str = "width") -> tuple[int, int] | None:
     """(height, width) of two keys, if both hold whole numbers above 0."""
-    sides = [entry.get(height), entry.get(width)]
-    if not all(type(side) in (int, float) and 0 < side <= FARTHEST and side == int(side) for side in sides):
+    sides = _whole_side(entry.get(height)), _whole_side(entry.get(width))
+    return None if sides[0] is None or sides[1] is None else (sides[0], sides[1])
+
+
+def _whole_side(value: object) -> int | None:
+    """Pixels of a side, if it can be one."""
+    if type(value) not in (int, float) or not 0 < value <= FARTHEST or value != int(value):  # type: ignore[operator,call-overload]
         return None
-    return int(sides[0]), int(sides[1])  # type: ignore[arg-type]
+    return int(value)  # type: ignore[call-overload,no-any-return]

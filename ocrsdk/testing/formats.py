@@ -165,7 +165,8 @@ _OTHERS = (
     b"", b"3", b"-1.5e9", b"null", b'"text"', b"[1]", b"[[]]", b"[{}]", b"[null]", b'{"a": 3}', b'{"a": [3]}', b'{"images": 3}',
     b'{"images": [3], "annotations": [3]}', b'{"imgs": {"1": 3}, "anns": {"1": 3}}', b'{"data_list": [3]}', b'{"shapes": [3]}',
     b'{"form": [3]}', b'{"valid_line": [3]}', b'[{"data": 3, "annotations": 3}]', b'[{"data": {}, "annotations": [3]}]',
-    b'{"valid_line": [], "meta": {"image_size": {"height": 1e999, "width": 1e999}}}', b"<a/>", b"<PcGts/>", b"<PcGts><Page/></PcGts>",
+    b'{"valid_line": [], "meta": {"image_size": {"height": 1e999, "width": 1e999}}}', b"<a/>", b"<PcGts/>",
+    b"<PcGts><Page/></PcGts>",
     b'<alto><Page HEIGHT="' + b"9" * 5001 + b'"/></alto>', b"<alto/>", b"a.jpg\t3", b"a.jpg\t[3]", b",,,,,,,,,", b"x: [[1]]",
     b'<PcGts><Page><TextLine><Coords points="1,1"/><TextEquiv index="' + b"9" * 5001 + b'"/></TextLine></Page></PcGts>',
 )  # fmt: skip
