@@ -47,6 +47,7 @@ def test_interrupted_drawing_leaves_nothing_in_the_way(cli: CLI, tmp_path: Path,
     assert "is there already" in cli(*args).stdout
 
 
+@pytest.mark.slow
 def test_check_says_all_of_it_and_exits_by_what_it_found(cli: CLI, synth_pages: Path, tmp_path: Path):
     root = shutil.copytree(synth_pages, tmp_path / "d")
     result = cli("data", "check", "d", "--images")
@@ -66,6 +67,7 @@ def test_check_says_all_of_it_and_exits_by_what_it_found(cli: CLI, synth_pages: 
     assert "'coco'" in result.stderr
 
 
+@pytest.mark.slow
 def test_convert_show_stats_and_split(cli: CLI, synth_pages: Path, tmp_path: Path):
     result = cli("data", "convert", synth_pages, "c", "--to", "paddleocr", "--json")
     done = json.loads(result.stdout)

@@ -54,6 +54,7 @@ def key(instance: TextInstance) -> tuple[object, ...]:
     return tuple(map(tuple, instance.polygon.tolist())), text, instance.ignore
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(instances=regions())
 @pytest.mark.parametrize("name", NAMES)
@@ -92,6 +93,7 @@ def content(annotations: list[Annotation], text: bool) -> dict[str, list[object]
     return {a.image.name: [(key(i)[0], i.text if text else "") for i in a.instances] for a in annotations}
 
 
+@pytest.mark.slow
 def test_all_formats_in_a_row(tmp_path: Path):
     """A chain of all conversions; docTR's, which has no texts, comes last."""
     start = source = small_set(tmp_path)
@@ -147,6 +149,7 @@ def test_bad_samples_stop_or_are_listed(tmp_path: Path):
         convert(source, tmp_path / "out", "coco")
 
 
+@pytest.mark.slow
 def test_receipts_in_each_format_are_the_same_pages(receipts: Path, tmp_path: Path):
     """What training sees: polygons and flags of each page, in their order."""
     split = receipts / "val"

@@ -83,6 +83,7 @@ def add_copy(root: Path, number: int) -> None:
     (root / f"labels/gt_9{number:03d}.txt").write_text("5,5,50,5,50,20,5,20,A\n")
 
 
+@pytest.mark.slow
 def test_near_duplicates_stay_on_one_side(pages: Path, tmp_path: Path):
     root = shutil.copytree(pages, tmp_path / "set")
     for number in (0, 3, 5):

@@ -54,6 +54,7 @@ def annotations(synth_pages: Path) -> list[Annotation]:
     return found
 
 
+@pytest.mark.slow
 def test_each_cell_is_what_a_run_with_these_thresholds_gives(checkpoint: Path, annotations: list[Annotation], tmp_path: Path):
     detector = Drawn(checkpoint, postprocess={"threshold": 0.2})
     boxes, ratios = (0.4, 0.5, 0.6, 0.7), (1.0, 1.4, 1.8)
