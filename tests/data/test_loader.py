@@ -63,7 +63,10 @@ def as_arrays(batches: Any) -> list[list[np.ndarray]]:
     return [[tensor.numpy() for tensor in (batch.image, *batch.targets)] for batch in batches]
 
 
-@pytest.mark.parametrize("options", [{}, {"persistent_workers": True}, {"multiprocessing_context": "spawn"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"persistent_workers": True}, pytest.param({"multiprocessing_context": "spawn"}, marks=pytest.mark.slow)],
+)
 def test_processes_serve_what_the_main_process_does(options: dict[str, Any]):
     served = as_arrays(make(Pages(), 2, batch_size=4, **options))
     for batch, alone in zip(served, as_arrays(make(Pages(), 0, batch_size=4)), strict=True):

@@ -29,6 +29,7 @@ def test_every_part_of_the_gpu_script_gives_its_figures(tmp_path: Path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so(tmp_path: Path):
     done = subprocess.run([sys.executable, "-m", "tests.gpu"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
