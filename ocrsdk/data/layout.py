@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.formats.files import LabelFile
-from ocrsdk.formats.make import all_formats, hinted, make_format, read_pages, recognised, recognises
+from ocrsdk.formats.make import all_formats, hint, hinted, make_format, read_pages, recognised, recognises
 
 if TYPE_CHECKING:
     from ocrsdk.formats.base import AnnotationFormat, LabelledPage
@@ -53,12 +53,8 @@ class Entry(NamedTuple):
         if len(pages) != 1:
             raise file.error(f"{len(pages)} pages in it; the format {self.kind.name} has one file for each image")
         if (faults := pages[0].faults) and len(faults) > len(pages[0].instances):  # most of it is wrong: of another format?
-            faults[0] = faults[0]._replace(message=faults[0].message + _hint(self.kind, file))
+            faults[0] = faults[0]._replace(message=faults[0].message + hint(self.kind, file))
         return pages[0]
-
-
-def _hint(kind: AnnotationFormat, file: LabelFile) -> str:
-    return str(hinted(AnnotationError(""), kind, file)).removeprefix(".").rstrip()
 
 
 class Layout(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,9 +49,9 @@ class _LineError(Exception):
 class LineFormat(AnnotationFormat):
     """Base of the formats with one region a line."""
 
+    @abstractmethod
     def split(self, line: str) -> tuple[list[str], str, bool]:
         """Coordinates, text and whether it is don't-care; raises ``_LineError``."""
-        raise NotImplementedError
 
     def join(self, instance: TextInstance) -> str:
         """The line of a region."""
@@ -148,8 +149,7 @@ class Icdar15(LineFormat):
 
     def label_names(self, image: str) -> tuple[str, ...]:
         """``gt_NAME.txt`` or ``NAME.txt``."""
-        stem = image.rpartition(".")[0] or image
-        return f"gt_{stem}.txt", f"{stem}.txt"
+        return tuple(f"{before}{name}" for name in super().label_names(image) for before in ("gt_", ""))
 
     def recognises(self, file: LabelFile) -> bool:
         """Eight numbers before each text."""
@@ -301,8 +301,7 @@ class Icdar13(LineFormat):
 
     def label_names(self, image: str) -> tuple[str, ...]:
         """``gt_NAME.txt`` or ``NAME.txt``."""
-        stem = image.rpartition(".")[0] or image
-        return f"gt_{stem}.txt", f"{stem}.txt"
+        return tuple(f"{before}{name}" for name in super().label_names(image) for before in ("gt_", ""))
 
     def recognises(self, file: LabelFile) -> bool:
         """Four numbers and a text in quotes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ocrsdk.formats.base import (
@@ -44,9 +45,9 @@ class JsonPages(AnnotationFormat):
             written.append(write_text(folder / "labels" / self.label_names(page.name)[0], text + "\n"))
         return written
 
+    @abstractmethod
     def made(self, page: PageToWrite) -> object:
         """The content of a page's file."""
-        raise NotImplementedError
 
 
 class LabelMe(JsonPages):

@@ -52,19 +52,15 @@ def recognised(files: Sequence[LabelFile], options: Mapping[str, object] | None 
 
 def _unknown(files: Sequence[LabelFile]) -> AnnotationError:
     for file in files:
+        suffix = file.path.suffix.lower()
         try:
-            for read in (file.text, file.json if file.path.suffix.lower() == ".json" else "", _xml(file)):
-                del read
+            _ = file.json if suffix == ".json" else file.xml if suffix == ".xml" else file.text
         except AnnotationError as error:  # it cannot be read as anything
             return error
     looks = {kind.name for kind in all_formats() for file in files if _has_ending(kind, file) and recognises(kind, file)}
     mixed = f" (some look like {', '.join(sorted(looks))})" * bool(looks)
     known = ", ".join(sorted(kind.name for kind in all_formats()))
     return AnnotationError(f"{files[0].path}: not recognised as labels{mixed}. Name its format with --format: {known}")
-
-
-def _xml(file: LabelFile) -> object:
-    return file.xml if file.path.suffix.lower() == ".xml" else None
 
 
 def _has_ending(kind: AnnotationFormat, file: LabelFile) -> bool:
@@ -100,11 +96,14 @@ def read_pages(kind: AnnotationFormat, file: LabelFile) -> Iterator[LabelledPage
 
 def hinted(error: AnnotationError, kind: AnnotationFormat, file: LabelFile) -> AnnotationError:
     """The error, with the format that the file looks like, if that is another one."""
+    return AnnotationError(f"{error}{hint(kind, file)}")
+
+
+def hint(kind: AnnotationFormat, file: LabelFile) -> str:
+    """A sentence for the end of an error: which format a file looks like, if it is not ``kind``; else empty."""
     if file.is_blank or recognises(kind, file):
-        return error
+        return ""
     others = [other for other in all_formats() if other.name != kind.name and _has_ending(other, file) and recognises(other, file)]
     best = max((other.specific for other in others), default=0)
     names = [other.name for other in others if other.specific == best]
-    if not names:
-        return error
-    return AnnotationError(f"{error}. This looks like {names[0]}: add --format {names[0]}")
+    return f". This looks like {names[0]}: add --format {names[0]}" if names else ""

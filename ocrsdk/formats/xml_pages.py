@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 from xml.sax.saxutils import escape, quoteattr
 
@@ -44,9 +45,9 @@ class XmlPages(AnnotationFormat):
         """A file for each page in ``labels/``."""
         return [write_text(folder / "labels" / self.label_names(page.name)[0], _HEAD + self.made(page)) for page in pages]
 
+    @abstractmethod
     def made(self, page: PageToWrite) -> str:
         """The content of a page's file."""
-        raise NotImplementedError
 
     def unwritable(self, instance: TextInstance) -> str:
         """XML has no control characters, and reads other line ends as line feeds."""

@@ -47,9 +47,10 @@ def ocrsdk_register_loggers() -> list[type[LoggerFactory]]:
 @hookimpl
 def ocrsdk_register_annotation_formats() -> list[type[AnnotationFormat]]:
     """What public data sets and labelling tools write."""
+    from ocrsdk.formats.coco import Coco, CocoText, TextOCR
     from ocrsdk.formats.icdar import Icdar13, Icdar15, IcdarPolygons, Mlt, Rctw, Sroie
     from ocrsdk.formats.json_pages import Cord, Funsd, LabelMe
-    from ocrsdk.formats.json_sets import MMOCR, Coco, CocoText, DocTR, TextOCR, Words
+    from ocrsdk.formats.json_sets import MMOCR, DocTR, Words
     from ocrsdk.formats.label_studio import LabelStudio
     from ocrsdk.formats.paddleocr import PaddleOCR
     from ocrsdk.formats.totaltext import TotalText

@@ -129,7 +129,3 @@ def test_every_problem_of_a_file_is_told(fine: Path, tmp_path: Path):
     found = inspect(root).by_kind()["coordinates"]
     count = len(label(root, 1).read_text().splitlines())
     assert [finding.line for finding in found] == [1, 2, count]
-
-
-def test_the_same_answer_whatever_the_order_of_the_disk(fine: Path):
-    assert inspect(fine).as_dict() == inspect(fine).as_dict()

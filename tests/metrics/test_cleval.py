@@ -67,7 +67,7 @@ def test_one_word_by_hand(detections: list[np.ndarray], expected: tuple[float, f
     assert (score.precision, score.recall) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
 
 
-def test_merged_words_pay_for_each(tmp_path: Path):
+def test_merged_words_pay_for_each():
     words = [box(0, 0, 40, 20), box(60, 0, 40, 20)]
     score = CLEvalMetric().update(words, ["four", "four"], [False, False], [WORD])
     assert (score.num_merged, score.precision, score.recall) == (1, 7 / 8, 1.0)
