@@ -17,7 +17,7 @@ from ocrsdk.formats.base import (
 )
 from ocrsdk.formats.files import cut
 from ocrsdk.formats.json_sets import JsonSet, flag, flat, four
-from ocrsdk.settings.options import Options
+from ocrsdk.settings import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,7 +117,7 @@ class _KeyedSet(JsonSet):
 
     points_key = ""
 
-    class Options(Options):
+    class Options(options.Options):
         """Options of a format with splits in one file."""
 
         set: str = ""

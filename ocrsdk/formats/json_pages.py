@@ -21,7 +21,7 @@ from ocrsdk.formats.base import (
     write_text,
 )
 from ocrsdk.formats.files import cut
-from ocrsdk.settings.options import Options
+from ocrsdk.settings import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ class Funsd(JsonPages):
     summary = "FUNSD json: form, words with boxes"
     holds = Holds("box", ignore=False)
 
-    class Options(Options):
+    class Options(options.Options):
         """Options of FUNSD."""
 
         level: Literal["word", "entity"] = "word"

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from ocrsdk.formats.base import AnnotationFormat, Holds, LabelledPage, box_outline, number_text, plain_bounds, write_text
 from ocrsdk.formats.files import cut
-from ocrsdk.settings.options import Options
+from ocrsdk.settings import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ class XmlPages(AnnotationFormat):
     endings: ClassVar[tuple[str, ...]] = (".xml",)
     root = ""
 
-    class Options(Options):
+    class Options(options.Options):
         """Options of a format with several levels."""
 
         level: Literal["line", "word"] = "line"
