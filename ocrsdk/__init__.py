@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from ocrsdk.loggers.callback import LogState as LogState
     from ocrsdk.loggers.make import open_run_logger as open_run_logger
     from ocrsdk.metrics.cleval import CLEvalMetric as CLEvalMetric
+    from ocrsdk.metrics.deteval import DetEvalMetric as DetEvalMetric
     from ocrsdk.metrics.hmean import HmeanMetric as HmeanMetric
+    from ocrsdk.metrics.totaltext import TotalTextMetric as TotalTextMetric
     from ocrsdk.models.dbnet import DBNet as DBNet
     from ocrsdk.models.losses import DBLoss as DBLoss
     from ocrsdk.models.postprocess import PostProcessor as PostProcessor
@@ -96,6 +98,8 @@ _HOMES = {
     "PostProcessor": "models.postprocess",
     "HmeanMetric": "metrics.hmean",
     "CLEvalMetric": "metrics.cleval",
+    "DetEvalMetric": "metrics.deteval",
+    "TotalTextMetric": "metrics.totaltext",
     "CachedDataset": "cache.dataset",
     "file_identity": "cache.dataset",
     "content_identity": "cache.dataset",

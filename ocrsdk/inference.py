@@ -15,8 +15,10 @@ from ocrsdk.data.preparation import PAGE_MULTIPLE
 from ocrsdk.data.transforms import EvalTransform
 from ocrsdk.errors import CheckpointError, ImageError
 from ocrsdk.metrics.cleval import CLEvalMetric, CLEvalScore
+from ocrsdk.metrics.deteval import DetEvalMetric, DetEvalScore
 from ocrsdk.metrics.hmean import HmeanMetric, Score
 from ocrsdk.metrics.mistakes import Mistakes, find_mistakes
+from ocrsdk.metrics.totaltext import TotalTextMetric
 from ocrsdk.models.checkpoint import LoadedCheckpoint, load_checkpoint
 from ocrsdk.models.postprocess import PostProcessor
 from ocrsdk.precision.device import device_kind
@@ -25,12 +27,13 @@ from ocrsdk.settings.sections import PostProcessSettings
 from ocrsdk.types import Annotation, Detection, PageDetections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from PIL.Image import Image
 
     from ocrsdk.data.folder import DataReport
+    from ocrsdk.metrics.hmean import ImageScore
 
     ImageLike = str | Path | bytes | IO[bytes] | NDArray[np.uint8] | Image
 
@@ -44,6 +47,11 @@ class EvaluationResult:
     cleval: CLEvalScore
     """CLEval over all pages."""
     cleval_per_image: tuple[CLEvalScore, ...]
+    deteval: DetEvalScore
+    """DetEval over all pages."""
+    deteval_per_image: tuple[DetEvalScore, ...]
+    totaltext: Score
+    """As Total-Text counts."""
     mistakes: tuple[Mistakes, ...]
     """Of each page."""
     thresholds: dict[str, Any]
@@ -52,6 +60,21 @@ class EvaluationResult:
     """What they were chosen on, if by ``ocrsdk tune``."""
     report: DataReport | None = None
     """What was found while the data folder was read."""
+
+    def by(self, protocol: str) -> tuple[dict[str, Any], list[float]]:
+        """Ratios and counts by a protocol, and the hmean of each page.
+
+        Args:
+            protocol: ``icdar-iou``, ``cleval``, ``deteval`` or ``totaltext``.
+        """
+        scores: dict[str, tuple[Score | CLEvalScore | DetEvalScore, Sequence[ImageScore | CLEvalScore | DetEvalScore]]] = {
+            "icdar-iou": (self.score, self.score.per_image),
+            "cleval": (self.cleval, self.cleval_per_image),
+            "deteval": (self.deteval, self.deteval_per_image),
+            "totaltext": (self.totaltext, self.totaltext.per_image),
+        }
+        total, pages = scores[protocol]
+        return dict(total.as_dict()), [page.hmean for page in pages]
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready: the score, and the counts of each page."""
@@ -71,14 +94,23 @@ class EvaluationResult:
                 "cleval_hmean": characters.hmean,
                 "cleval_precision": characters.precision,
                 "cleval_recall": characters.recall,
+                "deteval_hmean": objects.hmean,
+                "totaltext_hmean": whole.hmean,
             }
-            for page, image, wrong, characters in zip(
-                self.pages, self.score.per_image, self.mistakes, self.cleval_per_image, strict=True
+            for page, image, wrong, characters, objects, whole in zip(
+                self.pages,
+                self.score.per_image,
+                self.mistakes,
+                self.cleval_per_image,
+                self.deteval_per_image,
+                self.totaltext.per_image,
+                strict=True,
             )
         ]
         skipped = self.report.skipped if self.report else []
         return {
-            **self.score.as_dict(), "cleval": self.cleval.as_dict(), "thresholds": self.thresholds, "tuned": self.tuned,
+            **self.score.as_dict(), "cleval": self.cleval.as_dict(), "deteval": self.deteval.as_dict(),
+            "totaltext": self.totaltext.as_dict(), "thresholds": self.thresholds, "tuned": self.tuned,
             "skipped": skipped, "per_page": per_page,
         }  # fmt: skip
 
@@ -181,19 +213,23 @@ class Detector:
         return PageDetections(path, (pixels.shape[0], pixels.shape[1]), self.detect(pixels))
 
     def evaluate(self, annotations: Iterable[Annotation]) -> EvaluationResult:
-        """Score against annotated pages: ICDAR protocol at IoU 0.5, CLEval, and what went wrong on each page."""
-        metric, characters, pages, mistakes = HmeanMetric(), CLEvalMetric(), list[PageDetections](), list[Mistakes]()
+        """Score against annotated pages by each protocol, and what went wrong on each page."""
+        metric, characters, objects, whole = HmeanMetric(), CLEvalMetric(), DetEvalMetric(), TotalTextMetric()
+        pages, mistakes = list[PageDetections](), list[Mistakes]()
         for annotation in annotations:
             page = self.detect_page(annotation.image)
             pages.append(page)
             truth, ignore, found = annotation.polygons, annotation.ignore, [d.polygon for d in page.detections]
             score = metric.update(truth, ignore, found)
             characters.update(truth, [instance.text for instance in annotation.instances], ignore, found)
+            objects.update(truth, ignore, found)
+            whole.update(truth, ignore, found)
             mistakes.append(find_mistakes(truth, ignore, found, score))
         thresholds = self.postprocessor.settings.model_dump(mode="json")
         return EvaluationResult(
-            metric.compute(), pages, characters.compute(), tuple(characters.per_image), tuple(mistakes), thresholds, self.tuned
-        )
+            metric.compute(), pages, characters.compute(), tuple(characters.per_image), objects.compute(), tuple(objects.per_image),
+            whole.compute(), tuple(mistakes), thresholds, self.tuned,
+        )  # fmt: skip
 
 
 def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[ImageLike, str]]:

@@ -24,7 +24,17 @@ from ocrsdk.errors import DataError, SettingsError, nearest
 if TYPE_CHECKING:
     from ocrsdk.inference import EvaluationResult
 
-PROTOCOLS = ("icdar-iou", "cleval")
+_IOU = {"matched": "matched", "found": "det_cared", "annotated": "gt_cared"}
+PROTOCOLS: dict[str, dict[str, str]] = {
+    "icdar-iou": _IOU,
+    "cleval": {
+        "characters found": "num_char_tp", "claimed": "num_char_det", "annotated": "num_char_gt",
+        "merges": "num_merged", "splits": "num_splitted",
+    },
+    "deteval": {"found": "det_cared", "annotated": "gt_cared", "merges": "merges", "splits": "splits"},
+    "totaltext": _IOU,
+}  # fmt: skip
+"""Name -> the counts that are shown beside its ratios, by heading."""
 
 
 def evaluate(
@@ -40,7 +50,8 @@ def evaluate(
     ] = None,
     format: FormatOption = None,
     protocol: Annotated[
-        str, typer.Option(metavar="NAME", help="icdar-iou: precision, recall, hmean at IoU 0.5; or cleval: by characters.")
+        str,
+        typer.Option(metavar="NAME", help="icdar-iou: IoU above 0.5; cleval: by characters; deteval: ICDAR 2013; totaltext."),
     ] = "icdar-iou",
     per_image: Annotated[
         Path | None,
@@ -50,7 +61,7 @@ def evaluate(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Score a checkpoint: precision, recall and hmean at IoU 0.5 (ICDAR 2015 protocol), or CLEval.
+    """Score a checkpoint: precision, recall and hmean by the protocol of ICDAR 2015 (IoU 0.5), or another.
 
     Pages are prepared and judged as in the run that trained it, and OCRSDK_POSTPROCESS__* and OCRSDK_DATA__* variables count.
     """
@@ -84,17 +95,10 @@ def _write_table(result: EvaluationResult, path: Path) -> None:
 
 def _show(result: EvaluationResult, protocol: str) -> None:
     s = result.score
-    hmeans = [score.hmean for score in (result.cleval_per_image if protocol == "cleval" else s.per_image)]
-    if protocol == "cleval":
-        c = result.cleval
-        numbers: tuple[int, ...] = (c.num_char_tp, c.num_char_det, c.num_char_gt, c.num_merged, c.num_splitted)
-        row: tuple[str, ...] = (f"{c.hmean:.4f}", f"{c.precision:.4f}", f"{c.recall:.4f}", *map(str, numbers))
-        header: tuple[str, ...] = ("hmean", "precision", "recall", "characters found", "claimed", "annotated", "merges", "splits")
-    else:
-        numbers = (s.matched, s.det_cared, s.gt_cared)
-        row = (f"{s.hmean:.4f}", f"{s.precision:.4f}", f"{s.recall:.4f}", *map(str, numbers))
-        header = ("hmean", "precision", "recall", "matched", "found", "annotated")
-    say(table([(*row, str(s.images))], (*header, "pages")))
+    values, hmeans = result.by(protocol)
+    ratios = [f"{values[name]:.4f}" for name in ("hmean", "precision", "recall")]
+    counts = [str(values[key]) for key in PROTOCOLS[protocol].values()]
+    say(table([(*ratios, *counts, str(s.images))], ("hmean", "precision", "recall", *PROTOCOLS[protocol], "pages")))
     worst = sorted(zip(hmeans, result.pages, strict=True), key=lambda pair: pair[0])[:3]
     say()
     t = result.thresholds

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    Polygons = Sequence[ArrayLike] | NDArray[np.floating]
+
 
 @dataclass(frozen=True)
 class ImageScore:
@@ -123,6 +125,18 @@ def _match(
     return partner, aside, cared_g, cared_d, invalid_g, invalid_d
 
 
+def as_flags(truth: Polygons, ignore: ArrayLike) -> NDArray[np.bool_]:
+    """The don't-care flags as an array.
+
+    Raises:
+        ValueError: There is not one for each polygon.
+    """
+    flags = np.asarray(ignore, dtype=np.bool_).reshape(-1)
+    if len(flags) != len(truth):
+        raise ValueError(f"{len(truth)} ground-truth polygons, but {len(flags)} ignore flags")
+    return flags
+
+
 class HmeanMetric:
     """Accumulates image scores: ``update`` per image, ``compute`` for the total, ``reset`` to start over.
 
@@ -142,9 +156,9 @@ class HmeanMetric:
 
     def update(
         self,
-        truth: Sequence[ArrayLike] | NDArray[np.floating],
+        truth: Polygons,
         ignore: ArrayLike,
-        detections: Sequence[ArrayLike] | NDArray[np.floating],
+        detections: Polygons,
     ) -> ImageScore:
         """Score one image.
 
@@ -153,9 +167,7 @@ class HmeanMetric:
             ignore: (n,) don't-care flags of ``truth``.
             detections: Detected polygons in the same pixels, in the same form.
         """
-        flags = np.asarray(ignore, dtype=np.bool_).reshape(-1)
-        if len(flags) != len(truth):
-            raise ValueError(f"{len(truth)} ground-truth polygons, but {len(flags)} ignore flags")
+        flags = as_flags(truth, ignore)
         common, area_g, area_d, valid_g, valid_d = geometry.overlaps(*geometry.pack(truth), *geometry.pack(detections))
         partner, aside, cared_g, cared_d, invalid_g, invalid_d = _match(
             common, area_g, area_d, valid_g, flags, valid_d, self.iou_threshold, self.area_threshold
@@ -170,6 +182,9 @@ class HmeanMetric:
             invalid_gt=invalid_g,
             invalid_det=invalid_d,
         )
+        return self._add(score)
+
+    def _add(self, score: ImageScore) -> ImageScore:
         self._images.append(score)
         return score
 

@@ -140,4 +140,8 @@ def test_protocols_and_the_table_of_pages(cli: CLI, tmp_path: Path, data: Path):
     shown = cli("evaluate", "good.ckpt", data, "--protocol", "cleval", *small).stdout
     assert "characters found" in shown
     assert "false alarms" in shown
+    shown = cli("evaluate", "good.ckpt", data, "--protocol", "deteval", *small).stdout
+    assert [f"{total['deteval'][name]:.4f}" for name in ("hmean", "precision", "recall")] == shown.splitlines()[-6].split()[:3]
+    shown = cli("evaluate", "good.ckpt", data, "--protocol", "totaltext", *small).stdout
+    assert [str(total["totaltext"][name]) for name in ("matched", "det_cared", "gt_cared")] == shown.splitlines()[-6].split()[3:6]
     assert "There are: icdar-iou, cleval" in refused(cli, tmp_path, "evaluate", "good.ckpt", data, "--protocol", "clevel")
