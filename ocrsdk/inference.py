@@ -238,7 +238,7 @@ def each_image(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[ImageL
     Raises:
         ImageError: It is neither, or a folder holds no image.
     """
-    from ocrsdk.data.layout import find_images
+    from ocrsdk.data.listing import find_images
 
     if isinstance(images, str | Path) and Path(images).is_dir():
         found = find_images(Path(images))

@@ -123,7 +123,7 @@ def _pages(images: list[Path], recursive: bool) -> Iterator[_Page]:
 
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[_Page]:
-    from ocrsdk.data.layout import find_images, other_files
+    from ocrsdk.data.listing import find_images, other_files
 
     folders = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())] if recursive else [folder]
     found = 0

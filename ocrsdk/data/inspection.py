@@ -211,7 +211,7 @@ def _of_page(report: Inspection, entry: Entry, rules: Rules, decode: bool, exten
         place = f"{entry.label}:{line}" if line else str(entry.label)
         if number is not None and isinstance(page.places[number], tuple):  # of a JSON file: lines tell little there
             message = f"region {number + 1}: {message}"
-        of = f" ({entry.image.name})" if entry.page is not None else ""
+        of = f" ({entry.image.name})" if entry.is_one_of_many else ""
         report.findings.append(Finding(kind, str(entry.label), line, f"{place}: {message}{of}"))
     if page.instances and size is not None:
         right, bottom = np.max([instance.polygon.max(axis=0) for instance in page.instances], axis=0)

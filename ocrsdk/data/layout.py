@@ -7,20 +7,21 @@ tell what belongs together; where it has one for all, the paths in it do: relati
 
 from __future__ import annotations
 
-import os
-import unicodedata
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ocrsdk.data.listing import IMAGE_SUFFIXES, Folders, other_files, plain_name, suffix_of
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.formats.files import LabelFile
 from ocrsdk.formats.make import all_formats, hint, hinted, make_format, read_pages, recognised, recognises
+from ocrsdk.plugins.manager import call
 
 if TYPE_CHECKING:
+    from ocrsdk.data.listing import Listing
     from ocrsdk.formats.base import AnnotationFormat, LabelledPage
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpg", "jpegs", "photos", "scans")
 LABEL_FOLDERS = (
     "labels", "label", "annotations", "annotation", "anns", "gt", "gts", "ground_truth", "groundtruth", "box", "boxes", "json",
@@ -31,14 +32,39 @@ _SAMPLE = 12
 _NO_LABELS = frozenset({"readme.txt", "license.txt", "requirements.txt", "filestate.txt", "rec_gt.txt", "classes.txt"})
 
 
-class Entry(NamedTuple):
-    """A page of a data set: an image, and what its label is read from."""
+class Entry:
+    """A page of a data set: an image, and what its label is read from.
 
-    image: Path
-    label: Path
-    kind: AnnotationFormat
-    page: LabelledPage | None
-    """Read already, where one file holds the labels of all images."""
+    Args:
+        folder: Of the image.
+        name: Of the image in it.
+        state: ``file_state`` of the image when its folder was looked at.
+        source: Its label file, the part of one that is about it, or what was read from one already.
+        kind: The format.
+    """
+
+    __slots__ = ("_source", "folder", "kind", "name", "state")
+
+    def __init__(
+        self, folder: Path, name: str, state: int, source: Path | LabelFile | LabelledPage, kind: AnnotationFormat
+    ) -> None:
+        self.folder, self.name, self.state, self._source, self.kind = folder, name, state, source, kind
+
+    @property
+    def image(self) -> Path:
+        """The image file."""
+        return self.folder / self.name
+
+    @property
+    def label(self) -> Path:
+        """The label file."""
+        source = self._source
+        return source if isinstance(source, Path) else source.path if isinstance(source, LabelFile) else source.file.path
+
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether the label file is about other pages, too."""
+        return not isinstance(self._source, Path)
 
     def read(self) -> LabelledPage:
         """The labels.
@@ -46,9 +72,10 @@ class Entry(NamedTuple):
         Raises:
             AnnotationError: The file cannot be understood.
         """
-        if self.page is not None:
-            return self.page
-        file = LabelFile(self.label)
+        source = self._source
+        if not isinstance(source, Path | LabelFile):
+            return source
+        file = LabelFile(source) if isinstance(source, Path) else source
         pages = list(read_pages(self.kind, file))
         if len(pages) != 1:
             raise file.error(f"{len(pages)} pages in it; the format {self.kind.name} has one file for each image")
@@ -70,7 +97,11 @@ class Layout(NamedTuple):
 
 
 def find_pages(
-    root: Path, format: str | None = None, options: Mapping[str, object] | None = None, images: Path | None = None
+    root: Path,
+    format: str | None = None,
+    options: Mapping[str, object] | None = None,
+    images: Path | None = None,
+    folders: Folders | None = None,
 ) -> Layout:
     """The pages of a data set.
 
@@ -79,127 +110,84 @@ def find_pages(
         format: Of the labels; recognised by their content and names if None.
         options: Of the format.
         images: Where the images lie, if it cannot be guessed.
+        folders: Keeps what is looked at.
 
     Raises:
         DataError: There is nothing of the kind, or labels are of no known format.
     """
+    folders = folders if folders is not None else Folders()
     kind = make_format(format, options) if format is not None else None
     if not root.exists():
         raise DataError(f"{root}: no such file or folder" if root.suffix else f"{root}: no such folder")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: no such folder of images")
     if root.is_file():
-        return _of_files([root], kind, options, root.parent, images)
+        folders.note(root)
+        return _of_files([root], kind, options, root.parent, images, folders)
     if not root.is_dir():
         raise DataError(f"{root}: is neither a folder nor a file")
-    image_folders = [images] if images is not None else _image_folders(root)
-    label_folders = _named(root, LABEL_FOLDERS)
+    image_folders = [images] if images is not None else _image_folders(root, folders)
+    label_folders = _named(root, LABEL_FOLDERS, folders)
     if not label_folders:
-        places = [root, *(image_folders if root not in image_folders else []), *_sub_folders(root)]
-        label_folders = [folder for folder in dict.fromkeys(places) if any(_labels_in(folder, kind))][:1]
-    files = [path for folder in label_folders for path in _labels_in(folder, kind)]
+        places = [root, *(image_folders if root not in image_folders else []), *_sub_folders(root, folders)]
+        label_folders = [folder for folder in dict.fromkeys(places) if any(_labels_in(folder, kind, folders))][:1]
+    files = [path for folder in label_folders for path in _labels_in(folder, kind, folders)]
     if not files:  # of a set as a whole, beside labels/ that is empty
-        files = list(_labels_in(root, kind))
+        files = list(_labels_in(root, kind, folders))
     if kind is not None and not kind.per_image:
-        return _of_set(_one_of(files, kind, root), kind, root, image_folders)
-    found = [path for folder in image_folders for path in find_images(folder)]
-    if found and label_folders:
-        layout = _pair(found, files, kind, options, label_folders[0])
+        return _of_set(_one_of(files, kind, root), kind, root, image_folders, folders)
+    found = [folders.list(folder) for folder in image_folders if folders.list(folder).images]
+    if found and label_folders and (kind is not None or _may_pair(found, files)):
+        pairs = _pair(found, files, kind, options, label_folders[0])
         if (
             kind is not None
-            and not layout.entries
+            and not pairs.entries
             and files
             and not any(recognises(kind, LabelFile(path)) for path in files[:_SAMPLE])
         ):
             raise _other(files, kind)
-        if len(layout.entries) > 0 or kind is not None:
-            return layout._replace(unread=other_files(image_folders[0]) if image_folders != [root] else [])
+        if pairs.entries or kind is not None:
+            return pairs._replace(unread=other_files(image_folders[0]) if image_folders != [root] else [])
     if kind is None and (whole := _set_files(files, root, options)) is not None:
-        return _of_set(*whole, root, image_folders)
+        return _of_set(*whole, root, image_folders, folders)
     if found and label_folders:
-        return layout
+        return _pair(found, files, kind, options, label_folders[0])
     if not files:
         what = f"no label files in it (looked for {', '.join(_endings(kind))} here, in labels/ and the like)"
-        raise DataError(f"{root}: {what}" + (f"; {len(found)} images" if found else "; expected images/ and labels/ in it"))
-    return _of_files(files, kind, options, root, images)
+        count = sum(len(listing.images) for listing in found)
+        raise DataError(f"{root}: {what}" + (f"; {count} images" if found else "; expected images/ and labels/ in it"))
+    return _of_files(files, kind, options, root, images, folders)
 
 
-def _image_folders(root: Path) -> list[Path]:
+def _image_folders(root: Path, folders: Folders) -> list[Path]:
     """Folders that directly hold images: those of a usual name, else the folder itself, else its sub-folders."""
-    for places in (_named(root, IMAGE_FOLDERS), [root], _sub_folders(root)):
-        if found := [folder for folder in places if any(_images_in(folder))]:
+    named = _named(root, IMAGE_FOLDERS, folders)
+    for places in (named, [root], _sub_folders(root, folders)):
+        if found := [folder for folder in places if folders.list(folder).images]:
             return found
-    if named := _named(root, IMAGE_FOLDERS):
+    if named:
         raise DataError(f"{named[0]}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
     return []
 
 
-def _named(root: Path, names: Iterable[str]) -> list[Path]:
-    there = {folder.name.lower(): folder for folder in _sub_folders(root)}
+def _named(root: Path, names: Iterable[str], folders: Folders) -> list[Path]:
+    there = {folder.name.lower(): folder for folder in _sub_folders(root, folders)}
     return [there[name] for name in names if name in there]
 
 
-def _sub_folders(root: Path) -> list[Path]:
-    try:
-        with os.scandir(root) as entries:
-            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except OSError as error:
-        raise DataError(f"{root}: cannot be read ({error.strerror})") from error
+def _sub_folders(root: Path, folders: Folders) -> list[Path]:
+    return [root / name for name in folders.list(root).folders]
 
 
 def _endings(kind: AnnotationFormat | None) -> list[str]:
     return list(kind.endings) if kind is not None else sorted({ending for other in all_formats() for ending in other.endings})
 
 
-def _labels_in(folder: Path, kind: AnnotationFormat | None) -> Iterator[Path]:
+def _labels_in(folder: Path, kind: AnnotationFormat | None, folders: Folders) -> Iterator[Path]:
     endings = tuple(_endings(kind))
-    for path in sorted(_visible(folder)):
-        if path.name.lower().endswith(endings) and path.name.lower() not in _NO_LABELS:
-            yield path
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Image files directly in ``folder``, sorted by name."""
-    return sorted(_images_in(folder))
-
-
-def _images_in(folder: Path) -> Iterator[Path]:
-    return (path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    """Files that are not hidden, and links that lead nowhere: a pipe or a socket would be waited for."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and (_is_file(entry) or (entry.is_symlink() and not Path(entry.path).exists())):
-                    yield Path(entry.path)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a loop of links
-        return False
-
-
-def other_files(folder: Path) -> list[str]:
-    """What else lies in a folder of images, sorted, with ``/`` behind sub-folders; hidden names and systems' own do not count."""
-    images = {path.name for path in find_images(folder)}
-    with os.scandir(folder) as entries:
-        names = {entry.name + ("/" if entry.is_dir() else "") for entry in entries if not entry.name.startswith(".")}
-    return sorted(names - images - {"Thumbs.db", "desktop.ini"})
-
-
-def plain_name(name: str) -> str:
-    """The name, the same on every system: composed characters, endings in lower case."""
-    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))  # noqa: PTH122 - of a name, not of a path
-    if suffix.lower() == ".txt" and Path(stem).suffix.lower() in IMAGE_SUFFIXES:
-        stem = plain_name(stem)
-    known = {".txt", ".csv", ".json", ".xml", *IMAGE_SUFFIXES}
-    return stem + (suffix.lower() if suffix.lower() in known else suffix)
+    for name in folders.list(folder).files:
+        if name.lower().endswith(endings) and name.lower() not in _NO_LABELS:
+            yield folder / name
 
 
 # ------------------------------------------------------------------------------------------------- a label file an image
@@ -213,13 +201,32 @@ def _names(image: str, kinds: Sequence[AnnotationFormat], forced: bool) -> dict[
         names = kind.label_names(image)
         if forced:
             names += tuple(f"{before}{ending}" for ending in kind.endings for before in (f"gt_{stem}", stem, image))
-        for name in dict.fromkeys(plain_name(name) for name in names):
+        for name in dict.fromkeys(map(plain_name, names)):
             found.setdefault(name, []).append(kind)
     return found
 
 
+def _may_pair(images: Sequence[Listing], files: Sequence[Path]) -> bool:
+    """Whether the name of any label file ends like that of an image; where there are many of them, they do."""
+    if len(files) * 10 > sum(len(listing.images) for listing in images):
+        return True
+    for path in files:
+        label = plain_name(path.name)
+        while label:
+            ends = [label[start:] for start in range(len(label))]
+            names = [end + suffix for end in ends for suffix in ("", *IMAGE_SUFFIXES)]
+            if any(listing.image(name) is not None for listing in images for name in names):
+                return True
+            label = label.rpartition(".")[0]
+    return False
+
+
 def _pair(
-    images: Sequence[Path], files: Sequence[Path], kind: AnnotationFormat | None, options: Mapping[str, object] | None, folder: Path
+    images: Sequence[Listing],
+    files: Sequence[Path],
+    kind: AnnotationFormat | None,
+    options: Mapping[str, object] | None,
+    folder: Path,
 ) -> Layout:
     """Match images with label files by name."""
     kinds = [kind] if kind is not None else [other for other in all_formats() if other.per_image]
@@ -227,29 +234,42 @@ def _pair(
     for path in files:
         if (twin := labels.setdefault(plain_name(path.name), path)) != path:
             problems.append(DataError(f"{path}: would be the label of the same image as {twin.name}; remove one"))
-    used: dict[str, Path] = {}
-    matched: list[tuple[Path, Path, tuple[str, ...]]] = []
-    for image in images:
-        possible = _names(plain_name(image.name), kinds, kind is not None)
-        names = [name for name in possible if name in labels]
-        if not names:
-            expected = folder / next(iter(possible))
-            problems.append(DataError(f"{image}: no label file; expected {expected} (empty for a page without text)"))
-        elif len(names) > 1:
-            problems.append(DataError(f"{image}: two label files, {names[0]} and {names[1]}; remove one"))
-        elif names[0] in used:
-            problems.append(
-                DataError(f"{image}: shares {labels[names[0]]} with {used[names[0]].name}; rename one image and its label")
-            )
-        else:
-            matched.append((image, labels[names[0]], tuple(other.name for other in possible[names[0]])))
-        used.update(dict.fromkeys(names, image))
+    used: dict[str, str] = {}
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    matched: list[tuple[Listing, int, Path, tuple[str, ...]]] = []
+    for listing in images:
+        for at, file in enumerate(listing.files):
+            if suffix_of(file) not in IMAGE_SUFFIXES:
+                continue
+            possible = _names(plain_name(file), kinds, kind is not None)
+            names = [name for name in possible if name in labels]
+            if not names:
+                expected = folder / next(iter(possible))
+                problems.append(
+                    DataError(f"{listing.path / file}: no label file; expected {expected} (empty for a page without text)")
+                )
+            elif len(names) > 1:
+                problems.append(DataError(f"{listing.path / file}: two label files, {names[0]} and {names[1]}; remove one"))
+            elif names[0] in used:
+                problems.append(
+                    DataError(
+                        f"{listing.path / file}: shares {labels[names[0]]} with {used[names[0]]}; rename one image and its label"
+                    )
+                )
+            else:
+                group = tuple([other.name for other in possible[names[0]]])
+                of_group = groups.setdefault(group, [])
+                of_group.append(labels[names[0]])
+                matched.append((listing, at, labels[names[0]], group))
+            for name in names:
+                used[name] = file
     strays = [path for name, path in labels.items() if name not in used]
-    problems += [DataError(f"{path}: a label without an image in {images[0].parent}") for path in strays]
-    by_names: dict[tuple[str, ...], AnnotationFormat] = {}
-    for group in dict.fromkeys(names for _, _, names in matched):
-        by_names[group] = kind or _kind_of_group([path for _, path, names in matched if names == group], group, options)
-    return Layout([Entry(image, path, by_names[names], None) for image, path, names in matched], problems, [])
+    problems += [DataError(f"{path}: a label without an image in {images[0].path}") for path in strays]
+    by_names = {group: kind or _kind_of_group(paths, group, options) for group, paths in groups.items()}
+    entries = [
+        Entry(listing.path, listing.files[at], listing.states[at], path, by_names[group]) for listing, at, path, group in matched
+    ]
+    return Layout(entries, problems, [])
 
 
 def _kind_of_group(paths: Sequence[Path], names: tuple[str, ...], options: Mapping[str, object] | None) -> AnnotationFormat:
@@ -305,29 +325,36 @@ def _other(files: Sequence[Path], kind: AnnotationFormat) -> AnnotationError:
 
 
 def _of_files(
-    files: Sequence[Path], kind: AnnotationFormat | None, options: Mapping[str, object] | None, root: Path, images: Path | None
+    files: Sequence[Path],
+    kind: AnnotationFormat | None,
+    options: Mapping[str, object] | None,
+    root: Path,
+    images: Path | None,
+    folders: Folders,
 ) -> Layout:
     """Label files without images beside them: what they say, or their names, must lead to images elsewhere."""
     if kind is None:
         sample = [file for file in map(LabelFile, files[:_SAMPLE]) if not file.is_blank] or [LabelFile(files[0])]
         kind = recognised(sample, options)
-    bases = _Places(files[0].parent, root, [images] if images is not None else [])
+    first = [images] if images is not None else []
     if not kind.per_image:
         if len(files) > 1:
             raise DataError(f"{root}: {len(files)} files of the format {kind.name}; name one of them instead of the folder")
-        return _of_set(files[0], kind, root, [images] if images is not None else [])
+        return _of_set(files[0], kind, root, first, folders)
+    places = _Places(files[0].parent, root, first, folders)
     entries, problems, seen = list[Entry](), list[DataError](), dict[Path, Path]()
     for path in files:
-        image = bases.labelled_by(path.name, kind)
-        if image is None and (named := _named_in(path, kind)):
-            image = bases.find(named)
-        if image is None:
+        found = places.labelled_by(path.name, kind)
+        if found is None and (named := _named_in(path, kind)):
+            found = places.find(named)
+        if found is None:
             problems.append(DataError(f"{path}: a label without an image; where do images lie? --image-folder, or data.images"))
-        elif image in seen:
-            problems.append(DataError(f"{path}: would be the label of the same image as {seen[image].name}; remove one"))
+            continue
+        entry = Entry(found[0].path, found[0].files[found[1]], found[0].states[found[1]], path, kind)
+        if (other := seen.setdefault(entry.image, path)) != path:
+            problems.append(DataError(f"{path}: would be the label of the same image as {other.name}; remove one"))
         else:
-            seen[image] = path
-            entries.append(Entry(image, path, kind, None))
+            entries.append(entry)
     if not entries and not any(recognises(kind, LabelFile(path)) for path in files[:_SAMPLE]):
         raise _other(files, kind)
     return Layout(entries, problems, [])
@@ -340,23 +367,38 @@ def _named_in(path: Path, kind: AnnotationFormat) -> str:
         return ""  # told when the page is read
 
 
-def _of_set(file: Path, kind: AnnotationFormat, root: Path, image_folders: Sequence[Path]) -> Layout:
-    bases = _Places(file.parent, root, image_folders)
-    entries, problems, seen = list[Entry](), list[DataError](), dict[Path, str]()
-    for page in read_pages(kind, LabelFile(file)):
-        image = bases.find(page.image)
-        where = f"{file}:{page.file.line(page.where)}"
-        if image is None:
-            problems.append(
-                DataError(f"{where}: no image {page.image!r} found (looked below {', '.join(map(str, bases.places[:3]))}, ...)")
-            )
-        elif image in seen:
-            problems.append(AnnotationError(f"{where}: {page.image!r} is the image of {seen[image]!r}, too; keep one"))
-        else:
-            seen[image] = page.image
-            entries.append(Entry(image, file, kind, page))
-    there = sum(sum(1 for _ in _images_in(folder)) for folder in image_folders)
-    return Layout(entries, problems, [], max(0, there - len(seen)))
+def _of_set(file: Path, kind: AnnotationFormat, root: Path, image_folders: Sequence[Path], folders: Folders) -> Layout:
+    places = _Places(file.parent, root, image_folders, folders)
+    entries, problems = list[Entry](), list[DataError]()
+    taken: dict[int, array[int]] = {}
+    """Listing -> the number of the entry of each of its files, from 1 on."""
+    for image, source in _pages_of(kind, LabelFile(file)):
+        found = places.find(image)
+        if found is None:
+            looked = ", ".join(map(str, places.places[:3]))
+            problems.append(DataError(f"{_place(source)}: no image {image!r} found (looked below {looked}, ...)"))
+            continue
+        listing, at = found
+        numbers = taken.get(id(listing)) or taken.setdefault(id(listing), array("q", bytes(8 * len(listing.files))))
+        if numbers[at]:
+            first = entries[numbers[at] - 1].name
+            problems.append(AnnotationError(f"{_place(source)}: {image!r} is the image of {first!r}, too; keep one"))
+            continue
+        entries.append(Entry(listing.path, listing.files[at], listing.states[at], source, kind))
+        numbers[at] = len(entries)
+    there = sum(len(folders.list(folder).images) for folder in image_folders)
+    return Layout(entries, problems, [], max(0, there - len(entries)))
+
+
+def _pages_of(kind: AnnotationFormat, file: LabelFile) -> Iterator[tuple[str, LabelFile | LabelledPage]]:
+    """The image of each page, and the part of the file that is about it, or what was read, where it cannot be read in parts."""
+    parts = call(kind.parts, file)
+    return iter(parts) if parts is not None else ((page.image, page) for page in read_pages(kind, file))
+
+
+def _place(source: LabelFile | LabelledPage) -> str:
+    line = source.first_line if isinstance(source, LabelFile) else source.file.line(source.where)
+    return f"{source.path if isinstance(source, LabelFile) else source.file.path}:{line}"
 
 
 class _Places:
@@ -366,42 +408,52 @@ class _Places:
         labels: The folder of the label files.
         root: The folder of the set.
         first: Folders of images that are known.
+        folders: Keeps what is looked at.
     """
 
-    def __init__(self, labels: Path, root: Path, first: Sequence[Path]) -> None:
+    def __init__(self, labels: Path, root: Path, first: Sequence[Path], folders: Folders) -> None:
         around = dict.fromkeys([root, labels, labels.parent, root.parent])
         named = [folder / name for folder in around for name in IMAGE_FOLDERS]
         self.places = [*first, *around, *(folder for folder in named if folder.is_dir())]
-        self._listed: dict[Path, dict[str, Path]] = {}
-        self._by_label: dict[str, Path] = {}
+        self._folders = folders
+        self._ways: dict[str, list[Path]] = {}
+        self._listed: dict[Path, Listing | None] = {}
+        self._by_label: dict[str, tuple[Listing, int]] = {}
 
-    def find(self, named: str) -> Path | None:
-        """The image file of a name or path; the path counts first, then the name alone."""
+    def find(self, named: str) -> tuple[Listing, int] | None:
+        """The image file of a name or path, and where it stands among the files there; the path counts first, then the name."""
         if not named or "\0" in named:
             return None
-        for way in dict.fromkeys((named, named.replace("\\", "/"))):
-            path = PurePosixPath(way)
-            for parent in (*(place / path.parent for place in self.places), *self.places):
-                if (found := self._list(parent).get(plain_name(path.name))) is not None:
-                    return found
+        for way in (named, named.replace("\\", "/")) if "\\" in named else (named,):
+            parent, _, name = way.rstrip("/").rpartition("/")
+            if way.startswith("/"):
+                parent = f"/{parent}"
+            plain = plain_name(name)
+            if parent not in self._ways:
+                self._ways[parent] = [*dict.fromkeys([*(place / parent for place in self.places), *self.places])]
+            for folder in self._ways[parent]:
+                listing = self._list(folder)
+                if listing is not None and (at := listing.image(plain)) is not None:
+                    return listing, at
         return None
 
-    def labelled_by(self, label: str, kind: AnnotationFormat) -> Path | None:
+    def labelled_by(self, label: str, kind: AnnotationFormat) -> tuple[Listing, int] | None:
         """The image whose label has this name."""
         if not self._by_label:
             for place in reversed(self.places):
-                for image in self._list(place).values():
-                    self._by_label.update(dict.fromkeys(_names(plain_name(image.name), [kind], True), image))
+                listing = self._list(place)
+                for at, file in enumerate(listing.files if listing is not None else ()):
+                    if listing is not None and suffix_of(file) in IMAGE_SUFFIXES:
+                        self._by_label.update(dict.fromkeys(_names(plain_name(file), [kind], True), (listing, at)))
         name = plain_name(label)
         return self._by_label.get(name) or self._by_label.get(name[name.find("gt_") :])  # ICDAR writes more before gt_
 
-    def _list(self, folder: Path) -> dict[str, Path]:
+    def _list(self, folder: Path) -> Listing | None:
         if folder not in self._listed:
             try:
-                found = {plain_name(path.name): path for path in _images_in(folder)}
+                self._listed[folder] = self._folders.list(folder)
             except (DataError, ValueError):  # no such folder, or no name for one
-                found = {}
-            self._listed[folder] = found
+                self._listed[folder] = None
         return self._listed[folder]
 
 

@@ -248,6 +248,13 @@ class AnnotationFormat(Plugin):
     def write(self, pages: Sequence[PageToWrite], folder: Path) -> list[Path]:
         """Write label files into ``folder``, which exists; returns them. What ``holds`` excludes is not in ``pages``."""
 
+    def parts(self, file: LabelFile) -> Iterator[tuple[str, LabelFile]] | None:
+        """Name or path of each image, and the part of ``file`` that holds its one page: ``read`` is then given the parts.
+
+        A format with one file for a whole set may have it, so that a million pages are neither read at once nor by one process.
+        """
+        return None
+
     def next_page(self, pages: Iterator[LabelledPage]) -> LabelledPage | None:
         """The next of the pages that ``read`` gives; None after the last."""
         return next(pages, None)

@@ -10,6 +10,7 @@ from xml.parsers import expat
 from ocrsdk.errors import AnnotationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 Where = int | tuple[str | int, ...]
@@ -26,9 +27,16 @@ class LabelFile:
         path: The file.
     """
 
+    __slots__ = ("_end", "_json", "_lines", "_start", "_text", "_whole", "_xml", "first_line", "path")
+
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.first_line = 1
+        """Of a part, where it begins."""
         self._text: str | None = None
+        self._whole: str | None = None
+        """Of a part, the text that it is cut out of: a million of them together are not much more than one."""
+        self._start = self._end = 0
         self._json: Any = None
         self._xml: Element | None = None
         self._lines: dict[tuple[str | int, ...], int] | None = None
@@ -40,6 +48,8 @@ class LabelFile:
         Raises:
             AnnotationError: It cannot be read, or is not UTF-8.
         """
+        if self._whole is not None:
+            return self._whole[self._start : self._end].removesuffix("\r")
         if self._text is None:
             try:
                 data = self.path.read_bytes()
@@ -47,6 +57,31 @@ class LabelFile:
                 raise AnnotationError(f"{self.path}: cannot be read ({error.strerror})") from error
             self._text = _decode(data, self.path)
         return self._text
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Number and text of each line that is not blank.
+
+        Raises:
+            AnnotationError: As ``text``.
+        """
+        for part in self.parts():
+            yield part.first_line, part.text
+
+    def parts(self) -> Iterator[LabelFile]:
+        """Its lines that are not blank, each as if it were the whole file; errors name the same file and line.
+
+        Raises:
+            AnnotationError: As ``text``.
+        """
+        text, start, number = self.text, 0, self.first_line
+        while start <= len(text):
+            end = text.find("\n", start)
+            end = len(text) if end < 0 else end
+            part = LabelFile(self.path)
+            part._whole, part._start, part._end, part.first_line = text, start, end, number
+            if not part.is_blank:
+                yield part
+            start, number = end + 1, number + 1
 
     @property
     def is_blank(self) -> bool:

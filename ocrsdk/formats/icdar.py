@@ -61,7 +61,7 @@ class LineFormat(AnnotationFormat):
     def read(self, file: LabelFile) -> Iterator[LabelledPage]:
         """One page; each bad line is a fault."""
         page = LabelledPage(file)
-        for number, line in lines_of(file):
+        for number, line in file.lines():
             try:
                 fields, text, ignore = self.split(line)
                 page.add(_numbers(fields, line), text, ignore, number)
@@ -94,21 +94,13 @@ class LineFormat(AnnotationFormat):
 
     def _is_text(self, file: LabelFile) -> bool:
         """Whether each of the first lines can be split, and the numbers are some."""
-        first = list(islice(lines_of(file), _FEW))
+        first = list(islice(file.lines(), _FEW))
         for _, line in first:
             try:
                 _numbers(self.split(line)[0], line)
             except _LineError:
                 return False
         return bool(first)
-
-
-def lines_of(file: LabelFile) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is not blank."""
-    for number, raw in enumerate(file.text.split("\n"), 1):
-        line = raw.removesuffix("\r")
-        if line.strip():
-            yield number, line
 
 
 def _numbers(fields: list[str], line: str) -> list[float]:
@@ -198,7 +190,7 @@ class Mlt(Icdar15):
 
     def recognises(self, file: LabelFile) -> bool:
         """A script in the ninth column of every line."""
-        lines = [line.split(",", 9) for _, line in islice(lines_of(file), _FEW)]
+        lines = [line.split(",", 9) for _, line in islice(file.lines(), _FEW)]
         return all(len(f) >= 10 and f[8].strip().lower() in SCRIPTS for f in lines) and self._is_text(file)
 
     def split(self, line: str) -> tuple[list[str], str, bool]:
@@ -224,7 +216,7 @@ class Rctw(Icdar15):
 
     def recognises(self, file: LabelFile) -> bool:
         """0 or 1 in the ninth column of every line, and quotes around every text."""
-        lines = [line.split(",", 9) for _, line in islice(lines_of(file), _FEW)]
+        lines = [line.split(",", 9) for _, line in islice(file.lines(), _FEW)]
         flags = all(len(f) == 10 and f[8].strip() in ("0", "1") and f[9].strip()[:1] == '"' for f in lines)
         return flags and self._is_text(file)
 

@@ -17,7 +17,6 @@ from ocrsdk.formats.base import (
     write_text,
 )
 from ocrsdk.formats.files import cut, parse_json
-from ocrsdk.formats.icdar import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,12 +40,16 @@ class PaddleOCR(AnnotationFormat):
 
     def recognises(self, file: LabelFile) -> bool:
         """A path, a tab and a list, on its first line."""
-        first = next((line for _, line in lines_of(file)), "")
+        first = next((line for _, line in file.lines()), "")
         return "\t" in first and first.partition("\t")[2].lstrip().startswith("[")
+
+    def parts(self, file: LabelFile) -> Iterator[tuple[str, LabelFile]]:
+        """The lines."""
+        return ((part.text.partition("\t")[0], part) for part in file.parts())
 
     def read(self, file: LabelFile) -> Iterator[LabelledPage]:
         """A page for each line."""
-        for number, line in lines_of(file):
+        for number, line in file.lines():
             image, tab, rest = line.partition("\t")
             page = LabelledPage(file, image, number)
             try:

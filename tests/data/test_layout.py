@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ocrsdk.data.layout import find_pages, other_files
+from ocrsdk.data.layout import find_pages
+from ocrsdk.data.listing import other_files
 from ocrsdk.errors import DataError
 
 
