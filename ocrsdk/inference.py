@@ -58,8 +58,8 @@ class EvaluationResult:
     """Of the post-processing."""
     tuned: dict[str, Any]
     """What they were chosen on, if by ``ocrsdk tune``."""
-    report: DataReport | None = None
-    """What was found while the data folder was read."""
+    reports: tuple[DataReport, ...] = ()
+    """What was found while the pages were read, for each source."""
 
     def by(self, protocol: str) -> tuple[dict[str, Any], list[float]]:
         """Ratios and counts by a protocol, and the hmean of each page.
@@ -107,7 +107,7 @@ class EvaluationResult:
                 strict=True,
             )
         ]
-        skipped = self.report.skipped if self.report else []
+        skipped = [message for report in self.reports for message in report.skipped]
         return {
             **self.score.as_dict(), "cleval": self.cleval.as_dict(), "deteval": self.deteval.as_dict(),
             "totaltext": self.totaltext.as_dict(), "thresholds": self.thresholds, "tuned": self.tuned,

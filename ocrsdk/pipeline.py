@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import CheckpointError, SettingsError
-from ocrsdk.runs.check import FolderData, GivenData, check_run, load_split, report_problems, verification
+from ocrsdk.runs.check import FolderData, GivenData, check_run, read_split, report_problems, sources_in, verification
 from ocrsdk.settings.schema import Settings
-from ocrsdk.settings.sections import EVALUATION_DATA
+from ocrsdk.settings.sections import EVALUATION_DATA, SourceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
     from ocrsdk.cache_tools.control import CacheControl
     from ocrsdk.data.datamodule import DetectionDataModule
-    from ocrsdk.data.folder import DataReport
     from ocrsdk.data.layout import Progress
     from ocrsdk.inference import Detector, EvaluationResult, ImageLike
     from ocrsdk.precision.gate import ParityReport
     from ocrsdk.precision_tools.control import PrecisionControl
-    from ocrsdk.runs.check import CheckedRun
+    from ocrsdk.runs.check import CheckedRun, Split
     from ocrsdk.runs.results import FitResult, Plan
     from ocrsdk.runs.tune import Tuning
     from ocrsdk.settings.sources import Layers
@@ -212,8 +211,8 @@ class Pipeline:
         detector = self.detector
         if data is not None and not isinstance(data, Path | str):
             return detector.evaluate(data)
-        annotations, report, _ = self._annotated(data, "evaluate")
-        return replace(detector.evaluate(self._watched(annotations)), report=report)
+        split, _ = self._annotated(data, "evaluate")
+        return replace(detector.evaluate(self._watched(split.annotations)), reports=tuple(split.reports))
 
     def tune(self, data: Path | str | None = None, out: Path | None = None) -> Tuning:
         """Choose box threshold and unclip ratio on annotated pages, for this pipeline, and for a checkpoint that is written.
@@ -229,7 +228,8 @@ class Pipeline:
         from ocrsdk.runs.tune import save_tuned, tune
 
         detector = self.detector
-        annotations, _, folder = self._annotated(data, "tune")
+        split, folder = self._annotated(data, "tune")
+        annotations = split.annotations
         tuning = tune(detector, annotations, folder.absolute().name, pages=self._watched(annotations))
         if out is not None:
             if self._checkpoint is None:
@@ -240,18 +240,20 @@ class Pipeline:
         detector.tuned = tuning.record()
         return tuning
 
-    def _annotated(self, data: Path | str | None, command: str) -> tuple[list[Annotation], DataReport, Path]:
+    def _annotated(self, data: Path | str | None, command: str) -> tuple[Split, Path]:
         """The annotated pages to score on, and where they lie."""
         root = Path(data) if data is not None else self.settings.data.root
         if root is None:
             raise SettingsError(f"no data folder given. Try: ocrsdk {command} CHECKPOINT DATA", parameter="data")
-        val = root / self.settings.data.val
-        folder = val if val.exists() else root
-        annotations, report = load_split(folder, self.settings.data, verification(self.settings))
-        report_problems(report)
-        return annotations, report, folder
+        given = self.settings.data
+        val = sources_in(root, given.val, given)
+        sources = val if all(source.path.exists() for source in val) else sources_in(root, [SourceSettings(path=".")], given)
+        split = read_split(sources, self.settings, verification(self.settings))
+        for report in split.reports:
+            report_problems(report)
+        return split, sources[0].path if len(sources) == 1 else root
 
-    def _watched(self, annotations: list[Annotation]) -> Iterable[Annotation]:
+    def _watched(self, annotations: Sequence[Annotation]) -> Iterable[Annotation]:
         if self._progress is None:
             return annotations
         paths = self._progress((a.image for a in annotations), len(annotations))

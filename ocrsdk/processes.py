@@ -7,6 +7,8 @@ other end of the pipe FD.
 from __future__ import annotations
 
 import ctypes
+import gc
+import multiprocessing
 import os
 import runpy
 import signal
@@ -14,10 +16,12 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkProcess
 
 _PR_SET_PDEATHSIG = 1
 """Of Linux's ``prctl``: the signal that this process gets when its parent is gone."""
@@ -79,6 +83,85 @@ def end_with_parent(pipe: int, signalled: bool = True) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, name="ocrsdk-parent", daemon=True).start()
+
+
+Result = TypeVar("Result")
+
+
+def in_processes(
+    work: Callable[[int], Result], jobs: int, processes: int, start: Callable[[], object] | None = None
+) -> Generator[Result, None, None]:
+    """``work(0)``, ``work(1)`` and so on, in this order, made by child processes.
+
+    They are forked from this one, so ``work`` may be any function, and what it holds is not copied; results are pickled. Where
+    processes cannot be forked, and where one would do, all is made here. They are ended when the iterator is closed.
+
+    Args:
+        work: Makes a result from the number of a job.
+        jobs: How many there are.
+        processes: At most so many.
+        start: Called in each process first.
+
+    Raises:
+        ChildProcessError: A process was ended by somebody else.
+    """
+    count = min(jobs, processes)
+    if count < 2 or sys.platform == "darwin" or "fork" not in multiprocessing.get_all_start_methods():
+        yield from map(work, range(jobs))
+        return
+    context = multiprocessing.get_context("fork")
+    children: list[ForkProcess] = []
+    pipes: list[Connection] = []
+    try:
+        for number in range(count):
+            ours, theirs = context.Pipe(duplex=False)
+            child = context.Process(target=_work_off, args=(work, range(number, jobs, count), theirs, start), daemon=True)
+            child.start()
+            theirs.close()
+            children.append(child)
+            pipes.append(ours)
+        for job in range(jobs):
+            try:
+                done, result = pipes[job % count].recv()
+            except EOFError:
+                child = children[job % count]
+                child.join()
+                told = f"a process at work was ended (exit code {child.exitcode}); is there memory enough?"
+                raise ChildProcessError(told) from None
+            if not done:
+                raise result
+            yield result
+    finally:
+        for child in children:
+            child.kill()
+        for child, pipe in zip(children, pipes, strict=True):
+            child.join()
+            pipe.close()
+
+
+def _work_off(work: Callable[[int], object], jobs: Iterable[int], pipe: Connection, start: Callable[[], object] | None) -> None:
+    """In a child process; an interrupt is for the parent, which ends it."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        end_with_parent(parent.sentinel, signalled=threading.current_thread().name == "MainThread")
+    gc.freeze()  # else each collection would touch, and so copy, all that the parent holds
+    if start is not None:
+        start()
+    for job in jobs:
+        try:
+            answer = True, work(job)
+        except Exception as error:  # noqa: BLE001 - raised again in the parent
+            answer = False, error
+        try:
+            pipe.send(answer)
+        except BrokenPipeError:
+            return
+        except Exception as error:  # noqa: BLE001 - what cannot be pickled
+            pipe.send((False, TypeError(f"{type(answer[1]).__name__} cannot be sent: {error}: {answer[1]}")))
+        if not answer[0]:
+            return
 
 
 if __name__ == "__main__":

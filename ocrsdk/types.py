@@ -35,7 +35,9 @@ class Annotation:
 
     image: Path
     instances: tuple[TextInstance, ...]
-    _digest: str = field(default="", init=False, repr=False)
+    state: int = -1
+    """What the image file was when its labels were read, a number that changes with its size, times or inode; -1 if not known."""
+    _digest: str = field(default="", repr=False)
 
     @property
     def polygons(self) -> list[NDArray[np.float32]]:

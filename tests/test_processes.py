@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from ocrsdk.errors import DataError
+from ocrsdk.processes import in_processes
 from tests.training.runs import SMALL
 
 ENDINGS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL]
@@ -116,3 +118,57 @@ def test_f74_no_process_outlives_its_command(tmp_path: Path, synth_pages: Path, 
             process.kill()
         process.wait(30)
     assert gone(mark, 10) == [], (tmp_path / "said").read_text()
+
+
+def test_work_is_given_back_in_order_by_several_processes():
+    found = list(in_processes(lambda job: (job * job, os.getpid()), 20, 3))
+    assert [result for result, _ in found] == [job * job for job in range(20)]
+    assert len({pid for _, pid in found}) == 3
+    assert os.getpid() not in {pid for _, pid in found}
+    assert [pid for _, pid in in_processes(lambda job: (job, os.getpid()), 1, 3)] == [os.getpid()]
+
+
+def test_an_error_at_work_is_raised_where_its_result_is_taken():
+    def work(job: int) -> int:
+        if job == 3:
+            raise DataError("page 3", parameter="data")
+        return job
+
+    results = in_processes(work, 9, 2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DataError, match="page 3") as error:
+        next(results)
+    assert error.value.parameter == "data"
+
+
+def test_a_process_at_work_that_is_killed_is_told():
+    def work(job: int) -> int:
+        if job == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return job
+
+    with pytest.raises(ChildProcessError, match="exit code -9"):
+        list(in_processes(work, 6, 2))
+
+
+AT_WORK = """
+import sys, time
+from ocrsdk.processes import in_processes
+for _ in in_processes(lambda job: time.sleep(300 if job > 1 else 0), 8, 4):
+    print("ready", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_processes_at_work_end_with_their_parent(number: int):
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen([sys.executable, "-c", AT_WORK], env={**os.environ, "MARK": mark}, **SILENT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    assert len(marked(mark)) == 5
+    process.send_signal(number)
+    process.wait(20)
+    end = time.monotonic() + 20
+    while marked(mark) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not marked(mark)

@@ -18,7 +18,8 @@ from ocrsdk.data.source import Page, SampleSource
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import CacheError, SettingsError
 from ocrsdk.runs.build import eval_transform, train_transform
-from ocrsdk.runs.check import load_split
+from ocrsdk.runs.check import read_split, sources_in
+from ocrsdk.settings.sections import SourceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,9 +48,11 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
     """
     if not cache.backend.enabled:
         raise SettingsError("cache.backend=none keeps nothing, so there is nothing to measure. Try: --set cache.backend=diskcache")
-    train = data / settings.data.train
-    annotations, _ = load_split(train if train.is_dir() else data, settings.data, "header")
-    annotations = annotations[:: max(1, len(annotations) // pages)][:pages]
+    given = settings.data
+    train = sources_in(data, given.train, given)
+    there = train if all(source.path.exists() for source in train) else sources_in(data, [SourceSettings(path=".")], given)
+    found = read_split(there, settings, "header").annotations
+    annotations = found[:: max(1, len(found) // pages)][:pages]
     preparation, whole = train_transform(settings).preparation, EvalDataset(annotations, eval_transform(settings))
     targets = settings.targets
     spent: dict[str, list[float]] = {}

@@ -194,6 +194,12 @@ class CacheControl:
         for info in versions:
             backend.remove_version(info.version)
 
+    def remove_indexes(self) -> int:
+        """Remove what was kept of data sets; returns of how many."""
+        from ocrsdk.data.index import FOLDER, remove_indexes
+
+        return remove_indexes(self.settings.cache.dir / FOLDER)
+
     def prunable(self) -> list[VersionInfo]:
         """The versions that ``prune`` would remove: neither current nor open in a live process.
 

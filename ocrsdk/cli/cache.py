@@ -199,7 +199,7 @@ def clear(
     sets: SetOption = None,
     version: Annotated[str | None, typer.Option(metavar="V", help="This version.")] = None,
     stale: Annotated[bool, typer.Option("--stale", help="Versions that no run will use any more.")] = False,
-    all_: Annotated[bool, typer.Option("--all", help="All versions.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All versions, and the indexes of data sets.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Versions whose index is damaged or gone.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -216,6 +216,8 @@ def clear(
         raise SettingsError("say what to clear: one of --version V, --stale, --all, --rebuild")
     control = _control(config, sets, run)
     _remove(control, control.removable(asked[0]), dry_run, yes, json)
+    if all_ and not dry_run and (count := control.remove_indexes()) and not json:
+        say(f"removed {count} indexes of data sets")
 
 
 @app.command()

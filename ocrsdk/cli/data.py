@@ -23,7 +23,10 @@ from ocrsdk.cli.common import (
 from ocrsdk.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocrsdk.data.inspection import Inspection
+    from ocrsdk.data.layout import PageSource
     from ocrsdk.settings.schema import Settings
     from ocrsdk.types import Annotation as Page
 
@@ -76,17 +79,10 @@ def check(
 
     given = settings.data
     rules = Rules(Preparation(given.short_side, given.max_side), settings.augment.scale_max, settings.targets.min_text_size)
-    found = inspect_data(
-        splits, rules, given.format, given.format_options, given.images, images, file_progress("checking"),
-    )  # fmt: skip
+    found = inspect_data(splits, rules, images, file_progress("checking"))
     print_json(found.as_dict()) if json else _show(found, None if all else _SHOWN)
     if found.errors:
         raise typer.Exit(1)
-
-
-def all_there(splits: list[Path]) -> bool:
-    """Whether there is a set for each split, and they are two."""
-    return all(split.exists() for split in splits) and splits[0] != splits[1]
 
 
 def _show(found: Inspection, most: int | None) -> None:
@@ -104,6 +100,9 @@ def _show(found: Inspection, most: int | None) -> None:
         say(f"{found.unlisted:,} images are not named by the labels, and are not part of the set")
     formats = " and ".join(found.formats) or "no format"
     warnings = len(found.findings) - found.errors
+    for source in found.sources if len(found.sources) > 1 else ():
+        of = " and ".join(source.formats) or "no format"
+        say(f"{source.path}: {source.pages:,} pages with {source.regions:,} regions ({source.ignored:,} don't-care), {of}")
     say(f"{found.pages:,} pages with {found.regions:,} regions ({found.ignored:,} don't-care), {formats}")
     say(f"{found.errors:,} errors, {warnings:,} warnings")
 
@@ -136,7 +135,7 @@ def convert(
     from ocrsdk.data.convert import convert as write
 
     splits = [source / "train", source / "val"]
-    pairs = [(split, target / split.name) for split in splits] if all_there(splits) else [(source, target)]
+    pairs = [(split, target / split.name) for split in splits] if all(map(Path.exists, splits)) else [(source, target)]
     done: list[Conversion] = []
     for place, folder in pairs:
         done.append(
@@ -174,7 +173,7 @@ def stats(
     from ocrsdk.data.preparation import Preparation
 
     given = settings.data
-    pages = [annotation for split in splits for annotation in _read(split, settings)]
+    pages = [annotation for sources in splits for annotation in _read(sources, settings)]
     smallest = settings.targets.min_text_size / settings.augment.scale_max
     statistics, found = measure(pages, Preparation(given.short_side, given.max_side), smallest, file_progress("measuring"))
     if plot is not None:
@@ -217,7 +216,7 @@ def show(
     from ocrsdk.data.transforms import EvalTransform, TrainTransform
     from ocrsdk.geometry import apply_matrix_to_all
 
-    pages = [annotation for split in splits for annotation in _read(split, settings)]
+    pages = [annotation for sources in splits for annotation in _read(sources, settings)]
     rng = np.random.default_rng(seed)
     chosen = [pages[i] for i in sorted(rng.permutation(len(pages))[:count])]
     page = EvalTransform(settings.data.short_side, settings.data.max_side)
@@ -267,26 +266,32 @@ def split(
         say(f"{done['near_duplicates']:,} pages are near-duplicates of others, and on the side of these")
 
 
-def _splits(path: Path, options: dict[str, object], config: Path | None, sets: list[str] | None) -> tuple[Settings, list[Path]]:
-    """Settings, and the folders or label files that PATH stands for."""
+def _splits(
+    path: Path, options: dict[str, object], config: Path | None, sets: list[str] | None
+) -> tuple[Settings, list[list[PageSource]]]:
+    """Settings, and the folders or label files that PATH stands for: those of training and of validation, or PATH itself."""
+    from ocrsdk.runs.check import sources_in
+    from ocrsdk.settings.sections import SourceSettings
+
     settings, _ = load_settings(config, sets, options)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    splits = [path / settings.data.train, path / settings.data.val]
-    return settings, splits if all_there(splits) else [path]
-
-
-def _read(split: Path, settings: Settings) -> list[Page]:
-    """The pages of a set, bad ones told and left out."""
-    from ocrsdk.data.folder import load_annotations
-    from ocrsdk.runs.check import report_problems
-
     given = settings.data
-    pages, report = load_annotations(
-        split, "skip", given.outside, "header", None, "drop", given.format, given.format_options, given.images
-    )
-    report_problems(report)
-    return pages
+    splits = [sources_in(path, given.train, given), sources_in(path, given.val, given)]
+    if all(source.path.exists() for sources in splits for source in sources) and splits[0] != splits[1]:
+        return settings, splits
+    return settings, [sources_in(path, [SourceSettings(path=".")], given)]
+
+
+def _read(sources: list[PageSource], settings: Settings) -> Sequence[Page]:
+    """The pages of some sources, bad ones told and left out."""
+    from ocrsdk.runs.check import read_split, report_problems
+
+    lenient = settings.data.model_copy(update={"on_bad_sample": "skip", "on_bad_box": "drop"})
+    split = read_split(sources, settings.model_copy(update={"data": lenient}), "header")
+    for report in split.reports:
+        report_problems(report)
+    return split.annotations
 
 
 @app.command()

@@ -139,6 +139,9 @@ def _show_plan(plan: Plan) -> None:
     regions = f" with {plan.train_regions:,} regions" if plan.train_regions is not None else ""
     say(f"model       {plan.model}, {plan.parameters:,} parameters")
     say(f"data        {plan.train_pages} training pages{regions}, {plan.val_pages} validation pages")
+    for source in plan.sources:
+        drawn = f"{source.drawn:,} samples an epoch (weight {source.weight:g})"
+        say(f"            {source.path}: {source.pages:,} pages with {source.regions:,} regions, {drawn}")
     say(f"steps       {plan.steps:,} ({plan.steps_per_epoch} per epoch, batch size {plan.batch_size})")
     say(f"device      {plan.device}, precision {plan.precision}")
     say(f"cache       {plan.cache}, version {plan.cache_version}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
-from ocrsdk.data.dataset import EpochSampler, ReproducibleViews, page_names
+from ocrsdk.data.dataset import EpochSampler, ReproducibleViews, Share, page_names
 from ocrsdk.data.loader import Loader, LoaderWatch
 from ocrsdk.types import Batch, TargetMaps
 
@@ -56,6 +56,7 @@ class DetectionDataModule(LightningDataModule):
         workers: Loader processes for training; 0 loads in the main process.
         seed: Of the order of samples.
         pin_memory: Put batches into memory that a GPU can read by itself.
+        shares: Parts of ``train`` that are drawn more or less often; each sample once an epoch if None.
     """
 
     def __init__(
@@ -66,12 +67,16 @@ class DetectionDataModule(LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         pin_memory: bool = False,
+        shares: Sequence[Share] | None = None,
     ) -> None:
         super().__init__()
         self.pin_memory = pin_memory
         self.train, self.val = train, val
         self.batch_size, self.workers = batch_size, workers
-        self.sampler = EpochSampler(len(train), seed)  # type: ignore[arg-type]
+        pages = len(train)  # type: ignore[arg-type]
+        self.sampler = EpochSampler(shares if shares is not None else [Share(pages)], seed)
+        if (told := sum(share.pages for share in self.sampler.shares)) != pages:
+            raise ValueError(f"shares of {told} samples, but there are {pages}")
         self.watches = LoaderWatch(workers, page_names(train)), LoaderWatch(workers, page_names(val))
         """Of the loaders for training and for validation."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ocrsdk.data.source import SampleSource
+from ocrsdk.data.table import JoinedPages, PageTable
 from ocrsdk.data.targets import draw_targets
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
 from ocrsdk.geometry import apply_matrix, apply_matrix_to_all
@@ -33,6 +34,13 @@ class SampleIndex:
 
     epoch: int
     index: int
+    draw: int = 0
+    """How often it was drawn before in this epoch."""
+
+    @property
+    def seed(self) -> tuple[int, ...]:
+        """What tells the view from all others of the same run."""
+        return (self.epoch, self.index, self.draw) if self.draw else (self.epoch, self.index)
 
 
 _view: ContextVar[SampleIndex | None] = ContextVar("view", default=None)
@@ -79,7 +87,7 @@ class TrainDataset(Dataset[Sample]):
         seed: int = 0,
         source: SampleSource | None = None,
     ) -> None:
-        self.annotations = list(annotations)
+        self.annotations = as_pages(annotations)
         self.transform, self.targets, self.seed = transform or TrainTransform(), targets or TargetSettings(), seed
         self.source = source or SampleSource()
 
@@ -89,7 +97,7 @@ class TrainDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         annotation = self.annotations[index]
         view = _view.get()
-        rng = np.random.default_rng((self.seed, view.epoch, view.index) if view is not None else int(torch.randint(2**62, ())))
+        rng = np.random.default_rng((self.seed, *view.seed) if view is not None else int(torch.randint(2**62, ())))
         page = self.source.page(annotation, self.transform.preparation)
         prepared = apply_matrix_to_all(annotation.polygons, page.matrix)
         crop, matrix = self.transform(page.image, prepared, rng)
@@ -123,7 +131,7 @@ class EvalDataset(Dataset[Sample]):
         source: SampleSource | None = None,
         targets: TargetSettings | None = None,
     ) -> None:
-        self.annotations = list(annotations)
+        self.annotations = as_pages(annotations)
         self.transform, self.targets = transform or EvalTransform(), targets
         self.source = source or SampleSource()
 
@@ -193,16 +201,21 @@ def make_sample(
     return Sample(image, outlines, flags, np.eye(3), Annotation(Path(name), tuple(instances)), (height, width), maps)
 
 
-def annotations_of(dataset: Dataset[object]) -> list[Annotation] | None:
+def annotations_of(dataset: Dataset[object]) -> Sequence[Annotation] | None:
     """The pages of a dataset of ours, of a ``Subset`` or of a ``ConcatDataset`` of such; None if it does not tell."""
     if isinstance(dataset, Subset):
         inner = annotations_of(dataset.dataset)
         return [inner[i] for i in dataset.indices] if inner is not None else None
     if isinstance(dataset, ConcatDataset):
         parts = [annotations_of(part) for part in dataset.datasets]
-        return None if any(part is None for part in parts) else [page for part in parts for page in part or ()]
+        return None if any(part is None for part in parts) else JoinedPages([part for part in parts if part is not None])
     found = getattr(dataset, "annotations", None)
-    return found if isinstance(found, list) else None
+    return found if isinstance(found, list | PageTable | JoinedPages) else None
+
+
+def as_pages(annotations: Sequence[Annotation]) -> Sequence[Annotation]:
+    """A copy of a list, which may change; a table, which cannot, as it is."""
+    return annotations if isinstance(annotations, PageTable | JoinedPages) else list(annotations)
 
 
 def page_names(dataset: Dataset[object]) -> Callable[[int], str]:
@@ -215,7 +228,7 @@ class KeptPages(Dataset[int]):
     """Makes and keeps the deterministic part of training samples, one by one; each item is its index."""
 
     def __init__(self, annotations: Sequence[Annotation], preparation: Preparation, source: SampleSource) -> None:
-        self.annotations, self.preparation, self.source = list(annotations), preparation, source
+        self.annotations, self.preparation, self.source = as_pages(annotations), preparation, source
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -239,11 +252,34 @@ class KeptSamples(Dataset[int]):
         return index
 
 
-class EpochSampler:
-    """A shuffled order that is a function of (seed, epoch); can start in the middle of an epoch."""
+class Share(NamedTuple):
+    """Consecutive pages of a training set, and how often each is drawn in an epoch."""
 
-    def __init__(self, length: int, seed: int = 0) -> None:
-        self.length, self.seed = length, seed
+    pages: int
+    weight: float = 1.0
+
+    @property
+    def rest(self) -> int:
+        """Pages that are drawn once more than the others."""
+        return round((self.weight - int(self.weight)) * self.pages)
+
+    @property
+    def drawn(self) -> int:
+        """Draws in an epoch."""
+        return int(self.weight) * self.pages + self.rest
+
+
+class EpochSampler:
+    """A shuffled order that is a function of (seed, epoch); can start in the middle of an epoch.
+
+    Args:
+        shares: Parts of the set; a weight of 2 draws each page of one twice, a weight of 0.5 every other one, others each epoch.
+        seed: Of the order.
+    """
+
+    def __init__(self, shares: Sequence[Share], seed: int = 0) -> None:
+        self.shares, self.seed = tuple(shares), seed
+        self.length = sum(share.drawn for share in self.shares)
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -255,5 +291,20 @@ class EpochSampler:
         return self.length
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        return iter([SampleIndex(self.epoch, int(index)) for index in order[self.start :]])
+        indices, draws = self._drawn()
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)[self.start :]
+        return (SampleIndex(self.epoch, int(indices[at]), int(draws[at])) for at in order)
+
+    def _drawn(self) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """The pages of this epoch in the order of the set, and how often each was drawn before."""
+        indices, draws, first = [], [], 0
+        for number, share in enumerate(self.shares):
+            whole = int(share.weight)
+            indices.append(np.tile(np.arange(first, first + share.pages), whole))
+            draws.append(np.repeat(np.arange(whole, dtype=np.uint16), share.pages))
+            if share.rest:
+                more = np.random.default_rng((self.seed, self.epoch, number)).permutation(share.pages)[: share.rest]
+                indices.append(first + np.sort(more))
+                draws.append(np.full(share.rest, whole, np.uint16))
+            first += share.pages
+        return np.concatenate(indices), np.concatenate(draws)

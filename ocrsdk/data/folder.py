@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import time
+from contextlib import closing
+from dataclasses import dataclass, field, fields
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from ocrsdk.data.image import check_image, is_blank, read_image
+from ocrsdk.data.index import manner
 from ocrsdk.data.layout import Entry, Progress, find_pages
-from ocrsdk.data.units import Extent
+from ocrsdk.data.listing import Folders
+from ocrsdk.data.table import PageTable, TableBuilder
+from ocrsdk.data.units import Extent, Extents
+from ocrsdk.data.workers import available_cpus
 from ocrsdk.errors import AnnotationError, DataError
 from ocrsdk.fingerprint import fingerprint
 from ocrsdk.geometry import clip_to_page
+from ocrsdk.processes import in_processes
 from ocrsdk.types import Annotation, TextInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ocrsdk.data.index import PageIndexes
+    from ocrsdk.data.layout import Layout
     from ocrsdk.settings.sections import OnBadBox, OnBadSample, Outside, Verification
 
 
@@ -41,12 +51,49 @@ class DataReport:
     """Names in ``images/`` that are no images by their ending; sub-folders end in ``/``."""
     skipped: list[str] = field(default_factory=list)
     """One message for each skipped sample."""
-    extents: list[Extent] = field(default_factory=list)
+    extents: Extents = field(default_factory=Extents)
     """Of each page with text."""
     formats: tuple[str, ...] = ()
     """Of the label files."""
     unlisted: int = 0
     """Images in the folder that the one label file does not name."""
+
+    def kept(self) -> dict[str, object]:
+        """JSON-ready."""
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "root": str(self.root), "extents": self.extents.packed()}
+
+    @classmethod
+    def of(cls, root: Path, kept: Mapping[str, Any]) -> DataReport:
+        """The report of which ``kept`` was kept."""
+        return cls(**{**kept, "root": root, "extents": Extents.unpacked(kept["extents"]), "formats": tuple(kept["formats"])})
+
+    def note(self, annotation: Annotation) -> None:
+        """Count a page."""
+        self.images += 1
+        self.instances += len(annotation.instances)
+        self.ignored += sum(instance.ignore for instance in annotation.instances)
+
+    def extend(self, part: DataReport) -> None:
+        """Add what was found in a part of the set."""
+        self.images, self.instances, self.ignored = (
+            self.images + part.images, self.instances + part.instances, self.ignored + part.ignored,
+        )  # fmt: skip
+        for name in ("outside", "blank", "dropped", "skipped"):
+            getattr(self, name).extend(getattr(part, name))
+        self.extents.extend(part.extents)
+
+
+class _Part(NamedTuple):
+    """What was read of some entries."""
+
+    pages: PageTable
+    report: DataReport
+    error: DataError | None
+    """At which reading stopped."""
+
+
+_ENTRIES = {"decode": 64, "header": 1024}
+"""Entries that a process reads at once; fewer than twice as many are read by this one."""
 
 
 def load_annotations(
@@ -59,8 +106,9 @@ def load_annotations(
     format: str | None = None,
     format_options: Mapping[str, object] | None = None,
     images: Path | None = None,
-) -> tuple[list[Annotation], DataReport]:
-    """Read and check a data set: a folder, or one label file.
+    indexes: PageIndexes | None = None,
+) -> tuple[PageTable, DataReport]:
+    """Read and check a data set, a folder or one label file; on all CPUs if it is large.
 
     Args:
         root: The folder, or the file.
@@ -73,48 +121,73 @@ def load_annotations(
         format: Annotation format of the labels; recognised if None.
         format_options: Its options.
         images: Where the images lie; looked for in and beside ``root`` if None.
+        indexes: Where what was read is kept, and used again as long as nothing has changed; nothing is kept if None.
+
+    Returns:
+        The pages, a sequence of ``Annotation``, and the report.
 
     Raises:
         DataError: The folder or (with ``stop``) one of its samples cannot be used.
     """
-    entries, problems, unread, unlisted = find_pages(root, format, format_options, images)
-    report = DataReport(root, unread=unread, unlisted=unlisted)
-    report.formats = tuple(dict.fromkeys(entry.kind.name for entry in entries))
-    if problems and on_bad_sample == "stop":
-        more = f" ({len(problems) - 1} more such files)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}. To skip such samples: --on-bad-sample skip")
-    report.skipped += [str(problem) for problem in problems]
+    began, folders = time.time_ns(), Folders()
+    how = manner(
+        root, images, on_bad_sample=on_bad_sample, outside=outside, verify=verify, on_bad_box=on_bad_box, format=format,
+        format_options=dict(format_options or {}),
+    )  # fmt: skip
+    if indexes is not None and (kept := indexes.load(how)) is not None:
+        return kept[0], DataReport.of(root, kept[1])
+    layout = find_pages(root, format, format_options, images, folders)
+    report = DataReport(root, unread=layout.unread, unlisted=layout.unlisted)
+    report.formats = tuple(dict.fromkeys(entry.kind.name for entry in layout.entries))
+    if layout.problems and on_bad_sample == "stop":
+        more = f" ({len(layout.problems) - 1} more such files)" if len(layout.problems) > 1 else ""
+        raise DataError(f"{layout.problems[0]}{more}. To skip such samples: --on-bad-sample skip")
+    report.skipped += map(str, layout.problems)
+    size = _ENTRIES[verify]
 
-    def check(entry: Entry) -> Annotation | DataError:
-        try:
-            return read_sample(entry, outside, verify, report, on_bad_box)
-        except DataError as error:
-            return error
+    def read(job: int) -> _Part:
+        pages, found = TableBuilder(), DataReport(root)
+        for entry in islice(layout.entries, job * size, (job + 1) * size):
+            try:
+                annotation = read_sample(entry, outside, verify, found, on_bad_box)
+            except DataError as error:
+                if on_bad_sample == "stop":
+                    return _Part(pages.table(), found, type(error)(f"{error}. To skip such samples: --on-bad-sample skip"))
+                found.skipped.append(str(error))
+            else:
+                pages.add(annotation)
+                found.note(annotation)
+        return _Part(pages.table(), found, None)
 
-    annotations = []
-    with ThreadPoolExecutor(2) as pool:
-        results = pool.map(check, entries)
+    pages = TableBuilder()
+    jobs = -(-len(layout.entries) // size)
+    with closing(in_processes(read, jobs, available_cpus(), lambda: cv2.setNumThreads(0))) as parts:
         try:
-            images_read = progress((entry.image for entry in entries), len(entries)) if progress else entries
-            for result, _ in zip(results, images_read, strict=True):
-                if isinstance(result, DataError):
-                    if on_bad_sample == "stop":
-                        raise type(result)(f"{result}. To skip such samples: --on-bad-sample skip") from result
-                    report.skipped.append(str(result))
-                else:
-                    annotations.append(result)
-        finally:  # an error, or an interrupt, does not wait for the rest
-            pool.shutdown(cancel_futures=True)
-    if not annotations:
+            for part in _told(parts, layout, size, progress):
+                if part.error is not None:
+                    raise part.error
+                pages.extend(part.pages)
+                report.extend(part.report)
+        except ChildProcessError as error:
+            raise DataError(f"{root}: {error}") from error
+    if not len(pages):
         first = f" ({len(report.skipped)} skipped); the first: {report.skipped[0]}" if report.skipped else ""
         raise DataError(f"{root}: no usable sample is left{first}")
-    report.images = len(annotations)
-    report.instances = sum(len(a.instances) for a in annotations)
-    report.ignored = sum(i.ignore for a in annotations for i in a.instances)
-    report.outside.sort()
-    report.blank.sort()
-    report.dropped.sort()
-    return annotations, report
+    for messages in (report.outside, report.blank, report.dropped):
+        messages.sort()
+    table = pages.table()
+    return (indexes.keep(how, table, report.kept(), folders, began) if indexes is not None else table), report
+
+
+def _told(parts: Iterator[_Part], layout: Layout, size: int, progress: Progress | None) -> Iterator[_Part]:
+    """The parts; for each, the bar goes on by its images."""
+    images = iter(progress((entry.image for entry in layout.entries), len(layout.entries)) if progress else ())
+    for part in parts:
+        yield part
+        for _ in islice(images, size):
+            pass
+    for _ in images:
+        pass
 
 
 def read_sample(
@@ -156,16 +229,20 @@ def labels_of(entry: Entry, report: DataReport, on_bad_box: OnBadBox = "stop") -
         if on_bad_box == "stop":
             raise AnnotationError(f"{error}; give the corners in order around the text, or --on-bad-box drop")
         report.dropped.append(str(error))
-    return Annotation(entry.image, tuple(page.instances))
+    return Annotation(entry.image, tuple(page.instances), entry.state)
 
 
 def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outside, report: DataReport) -> Annotation:
     """Apply the policy for regions beyond the page; up to one pixel is the usual off-by-one of inclusive corners."""
+    if not annotation.instances:
+        return annotation
     height, width = size
+    corners = np.concatenate(annotation.polygons)
+    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    report.extents.append(Extent(right, bottom, width, height))
+    if left >= -1 and top >= -1 and right <= width and bottom <= height:
+        return annotation
     settled = []
-    if annotation.instances:
-        right, bottom = np.max([instance.polygon.max(axis=0) for instance in annotation.instances], axis=0)
-        report.extents.append(Extent(float(right), float(bottom), width, height))
     for number, instance in enumerate(annotation.instances, 1):
         low, high = instance.polygon.min(axis=0), instance.polygon.max(axis=0)
         if (low >= -1).all() and high[0] <= width and high[1] <= height:
@@ -182,10 +259,10 @@ def _settle_outside(annotation: Annotation, size: tuple[int, int], policy: Outsi
                 settled.append(TextInstance(inside, instance.text, instance.ignore))
         else:
             settled.append(TextInstance(instance.polygon, instance.text, True))
-    return Annotation(annotation.image, tuple(settled))
+    return Annotation(annotation.image, tuple(settled), annotation.state)
 
 
-def data_fingerprint(*splits: Iterable[Annotation]) -> str:
+def data_fingerprint(*splits: Sequence[Annotation]) -> str:
     """16 hex digits that change with any label, and with an image's name or size; the folder itself may move.
 
     Raises:

@@ -11,14 +11,14 @@ import numpy as np
 
 from ocrsdk.data.image import check_image, is_blank, read_image
 from ocrsdk.data.layout import find_pages
-from ocrsdk.data.units import Extent, doubts
+from ocrsdk.data.units import Extent, Extents, doubts
 from ocrsdk.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ocrsdk.data.layout import Entry, Layout, Progress
+    from ocrsdk.data.layout import Entry, PageSource, Progress
     from ocrsdk.data.preparation import Preparation
     from ocrsdk.formats.base import FaultKind, LabelledPage
 
@@ -78,17 +78,50 @@ class Finding:
 
 
 @dataclass
-class Inspection:
-    """What was found in a data set."""
+class SourceCounts:
+    """What one folder or label file holds."""
 
-    root: str
+    path: str
     formats: list[str] = field(default_factory=list)
     pages: int = 0
     regions: int = 0
     ignored: int = 0
-    findings: list[Finding] = field(default_factory=list)
     unlisted: int = 0
     """Images that the label file does not name."""
+
+
+@dataclass
+class Inspection:
+    """What was found in a data set."""
+
+    root: str
+    sources: list[SourceCounts] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def formats(self) -> list[str]:
+        """Of all label files."""
+        return list(dict.fromkeys(name for source in self.sources for name in source.formats))
+
+    @property
+    def pages(self) -> int:
+        """Of all sources."""
+        return sum(source.pages for source in self.sources)
+
+    @property
+    def regions(self) -> int:
+        """Of all sources."""
+        return sum(source.regions for source in self.sources)
+
+    @property
+    def ignored(self) -> int:
+        """Of all sources."""
+        return sum(source.ignored for source in self.sources)
+
+    @property
+    def unlisted(self) -> int:
+        """Of all sources."""
+        return sum(source.unlisted for source in self.sources)
 
     @property
     def errors(self) -> int:
@@ -108,7 +141,8 @@ class Inspection:
         findings = [{"level": f.level, **asdict(f), "remedy": KINDS[f.kind].remedy} for f in self.findings]
         return {
             "root": self.root, "formats": self.formats, "pages": self.pages, "regions": self.regions, "ignored": self.ignored,
-            "unlisted": self.unlisted, "errors": self.errors, "warnings": len(self.findings) - self.errors, "counts": counts,
+            "unlisted": self.unlisted, "sources": [asdict(source) for source in self.sources],
+            "errors": self.errors, "warnings": len(self.findings) - self.errors, "counts": counts,
             "findings": findings,
         }  # fmt: skip
 
@@ -124,22 +158,13 @@ class Rules(NamedTuple):
 
 
 def inspect_data(
-    splits: Sequence[Path],
-    rules: Rules,
-    format: str | None = None,
-    options: Mapping[str, object] | None = None,
-    images: Path | None = None,
-    decode: bool = False,
-    progress: Progress | None = None,
+    splits: Sequence[Sequence[PageSource]], rules: Rules, decode: bool = False, progress: Progress | None = None
 ) -> Inspection:
     """Look at every label and every image of a data set; nothing is raised for what is wrong in it.
 
     Args:
-        splits: One folder or label file, or those for training and for validation.
+        splits: The sources of one set, or those for training and those for validation.
         rules: See ``Rules``.
-        format: Annotation format; recognised if None.
-        options: Of the format.
-        images: Where images lie, if it cannot be guessed.
         decode: Decode every image; else its header and end mark are read.
         progress: Wraps the images.
 
@@ -147,29 +172,33 @@ def inspect_data(
         SettingsError: An option is wrong.
         PluginError: There is no such format.
     """
-    report = Inspection(", ".join(map(str, splits)))
-    found: list[tuple[int, Entry]] = []
-    for number, split in enumerate(splits):
-        try:
-            layout = find_pages(split, format, options, images)
-        except DataError as error:
-            report.findings.append(_finding("set", error))
-            continue
-        _of_layout(report, layout)
-        found += [(number, entry) for entry in layout.entries]
-    report.formats = list(dict.fromkeys(entry.kind.name for _, entry in found))
-    extents: dict[int, list[Extent]] = defaultdict(list)
+    report = Inspection(", ".join(str(source.path) for sources in splits for source in sources))
+    found: list[tuple[int, SourceCounts, Entry]] = []
+    for number, sources in enumerate(splits):
+        for source in sources:
+            counts = SourceCounts(str(source.path))
+            report.sources.append(counts)
+            try:
+                layout = find_pages(source.path, source.format, source.options, source.images)
+            except DataError as error:
+                report.findings.append(_finding("set", error))
+                continue
+            counts.unlisted = layout.unlisted
+            counts.formats = list(dict.fromkeys(entry.kind.name for entry in layout.entries))
+            report.findings += [_finding("pairing", problem) for problem in layout.problems]
+            found += [(number, counts, entry) for entry in layout.entries]
+    extents: dict[str, Extents] = defaultdict(Extents)
     if not found:
         progress = None
-    paths = (entry.image for _, entry in found)
-    for (number, entry), _ in zip(found, progress(paths, len(found)) if progress else paths, strict=True):
-        _of_page(report, entry, rules, decode, extents[number])
-    for number, pages in extents.items():
-        report.findings += [Finding("doubt", str(splits[number]), 0, f"{splits[number]}: {doubt}") for doubt in doubts(pages)]
+    paths = (entry.image for _, _, entry in found)
+    for (_, counts, entry), _ in zip(found, progress(paths, len(found)) if progress else paths, strict=True):
+        _of_page(report, counts, entry, rules, decode, extents[counts.path])
+    for path, pages in extents.items():
+        report.findings += [Finding("doubt", path, 0, f"{path}: {doubt}") for doubt in doubts(pages)]
     if report.pages and report.regions == report.ignored:
         what = f"{report.regions:,} regions, all of them don't-care" if report.regions else "no region on any page"
         report.findings.append(Finding("empty", report.root, 0, f"{report.root}: {what}"))
-    report.findings += _of_copies([(number, entry.image) for number, entry in found])
+    report.findings += _of_copies([(number, entry.image) for number, _, entry in found])
     order = list(KINDS)
     report.findings.sort(key=lambda finding: (order.index(finding.kind), finding.file, finding.line))
     return report
@@ -179,12 +208,7 @@ def _finding(kind: str, error: DataError, file: Path | str = "", line: int = 0) 
     return Finding(kind, str(file) or str(error).partition(": ")[0], line, str(error))
 
 
-def _of_layout(report: Inspection, layout: Layout) -> None:
-    report.unlisted += layout.unlisted
-    report.findings += [_finding("pairing", problem) for problem in layout.problems]
-
-
-def _of_page(report: Inspection, entry: Entry, rules: Rules, decode: bool, extents: list[Extent]) -> None:
+def _of_page(report: Inspection, counts: SourceCounts, entry: Entry, rules: Rules, decode: bool, extents: Extents) -> None:
     size = None
     try:
         if decode:
@@ -201,9 +225,9 @@ def _of_page(report: Inspection, entry: Entry, rules: Rules, decode: bool, exten
     except DataError as error:
         report.findings.append(_finding("label", error, entry.label))
         return
-    report.pages += 1
-    report.regions += len(page.instances)
-    report.ignored += sum(instance.ignore for instance in page.instances)
+    counts.pages += 1
+    counts.regions += len(page.instances)
+    counts.ignored += sum(instance.ignore for instance in page.instances)
     for fault in page.faults:
         report.findings.append(_finding(_OF_FAULT[fault.kind], page.error(fault), entry.label, page.file.line(fault.where)))
     for kind, number, message in _oddities(page, size, rules):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ocrsdk.data.listing import IMAGE_SUFFIXES, Folders, other_files, plain_name, suffix_of
@@ -30,6 +31,21 @@ LABEL_FOLDERS = (
 _SAMPLE = 12
 """Label files that tell the format of a folder."""
 _NO_LABELS = frozenset({"readme.txt", "license.txt", "requirements.txt", "filestate.txt", "rec_gt.txt", "classes.txt"})
+
+
+class PageSource(NamedTuple):
+    """Where a set of pages lies, and how its labels are read."""
+
+    path: Path
+    """A folder, or a label file."""
+    format: str | None = None
+    """Of the labels; recognised if None."""
+    options: Mapping[str, object] = MappingProxyType({})
+    """Of the format."""
+    images: Path | None = None
+    """Where the images lie, if it cannot be guessed."""
+    weight: float = 1.0
+    """How often each page is drawn in an epoch."""
 
 
 class Entry:

@@ -7,10 +7,13 @@ import os
 import stat
 import unicodedata
 from array import array
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocrsdk.data.workers import available_cpus
 from ocrsdk.errors import DataError
+from ocrsdk.processes import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +22,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 _KNOWN_SUFFIXES = IMAGE_SUFFIXES | {".txt", ".csv", ".json", ".xml"}
 GONE = -1
 """The state of a file that cannot be looked at: a link that leads nowhere."""
+_NO_FILE = -2
+"""That of a pipe, a socket or a device."""
 
 
 def state_of(status: os.stat_result) -> int:
@@ -48,32 +53,31 @@ class Listing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        states: dict[str, int] = {}
-        self.newest = 0
-        """When the newest file was written or moved here, in nanoseconds."""
-        folders = []
+        folders, names = list[str](), list[str]()
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    name = entry.name
+                    if name[0] == ".":
                         continue
                     try:
-                        if entry.is_dir():
-                            folders.append(entry.name)
-                            continue
-                        status = entry.stat()
-                    except OSError:  # a loop of links, a link to nothing
-                        states[entry.name] = GONE
-                        continue
-                    if stat.S_ISREG(status.st_mode):
-                        states[entry.name] = state_of(status)
-                        self.newest = max(self.newest, status.st_ctime_ns)
+                        is_folder = entry.is_dir()
+                    except OSError:  # a loop of links
+                        is_folder = False
+                    (folders if is_folder else names).append(name)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        self.files = sorted(states)
-        self.folders = sorted(folders)
-        self.states = array("q", map(states.__getitem__, self.files))
+        names.sort()
+        folders.sort()
+        states, newest = _look_at(str(path), names)
+        if _NO_FILE in states:
+            kept = [at for at, state in enumerate(states) if state != _NO_FILE]
+            names, states = [names[at] for at in kept], array("q", [states[at] for at in kept])
+        self.files, self.folders = names, folders
+        self.states = states
         """``state_of`` each of ``files``."""
+        self.newest = newest
+        """When the newest file was written or moved here, in nanoseconds."""
         self._images: list[str] | None = None
         self._by_plain: dict[str, int] | None = None
 
@@ -96,12 +100,44 @@ class Listing:
         return hashlib.blake2b(names + b"//" + self.states.tobytes(), digest_size=16).hexdigest()
 
 
+_AT_ONCE = 50_000
+"""Files that one process looks at."""
+
+
+def _look_at(folder: str, names: list[str]) -> tuple[array[int], int]:
+    """The state of each file, and when the newest of them was written, by all CPUs if there are many."""
+    jobs = -(-len(names) // _AT_ONCE)
+    states, newest = array("q"), 0
+    for some, youngest in in_processes(lambda job: _states(folder, names[job * _AT_ONCE :][:_AT_ONCE]), jobs, available_cpus()):
+        states.extend(some)
+        newest = max(newest, youngest)
+    return states, newest
+
+
+def _states(folder: str, names: list[str]) -> tuple[array[int], int]:
+    states, newest = array("q"), 0
+    for name in names:
+        try:
+            status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a million of them, and a Path costs as much as the call
+        except OSError:
+            states.append(GONE)
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            states.append(_NO_FILE)
+            continue
+        states.append(state_of(status))
+        if status.st_ctime_ns > newest:
+            newest = status.st_ctime_ns
+    return states, newest
+
+
 class Folders:
     """Folders that were looked at, and single files."""
 
     def __init__(self) -> None:
         self._listed: dict[str, Listing | None] = {}
         self._files: dict[str, int] = {}
+        self._newest = 0
 
     def list(self, folder: Path) -> Listing:
         """What lies in ``folder``.
@@ -121,6 +157,8 @@ class Folders:
     def note(self, file: Path) -> None:
         """A file that is read by itself."""
         self._files[str(file.absolute())] = file_state(file)
+        with suppress(OSError):
+            self._newest = max(self._newest, file.stat().st_ctime_ns)
 
     def digests(self) -> dict[str, str]:
         """Everything that was looked at, with what changes when it does; empty where nothing was there."""
@@ -130,7 +168,7 @@ class Folders:
     @property
     def newest(self) -> int:
         """When the newest file was written or moved to where it is, in nanoseconds."""
-        return max((listing.newest for listing in self._listed.values() if listing is not None), default=0)
+        return max([self._newest, *(listing.newest for listing in self._listed.values() if listing is not None)])
 
     def are_as(self, digests: Mapping[str, str]) -> bool:
         """Whether everything is as it was; what is looked at for it is kept."""

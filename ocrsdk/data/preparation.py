@@ -47,7 +47,7 @@ class Preparation:
 
     def is_strip(self, height: int, width: int) -> bool:
         """Whether ``max_side`` makes a page of this size less than half as large as ``short_side`` asks for."""
-        return self.evaluation_scale(height, width) < _STRIP * self.short_side / min(height, width)
+        return self.max_side * min(height, width) < _STRIP * self.short_side * max(height, width)
 
     def scale(self, height: int, width: int) -> float:
         """The factor of the preparation, at most 1."""

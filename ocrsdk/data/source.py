@@ -16,6 +16,7 @@ import numpy as np
 from ocrsdk.cache.encoding import decode_arrays, encode_arrays
 from ocrsdk.cache.keys import EntryKey
 from ocrsdk.data.image import read_image
+from ocrsdk.data.listing import GONE, file_state
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import ImageError
 from ocrsdk.fingerprint import fingerprint
@@ -79,7 +80,6 @@ class SampleSource:
         identity: What tells one image file from another: ``path`` (with size, times and inode), or its ``content``.
         codec: Compression of cached pixels.
         maps_codec: Compression of cached target maps.
-        seen: Image file -> ``file_state`` when its labels were read; a file that differs later is told, once a process.
     """
 
     def __init__(
@@ -89,11 +89,10 @@ class SampleSource:
         identity: Identity = "path",
         codec: Codec = "none",
         maps_codec: Codec = "none",
-        seen: Mapping[Path, int] | None = None,
     ) -> None:
         self.cache, self.policy, self.identity = cache, policy, identity
         self.codec, self.maps_codec = codec, maps_codec
-        self._seen = dict(seen or {})
+        self._told = set[Path]()
 
     def read(self, annotation: Annotation) -> NDArray[np.uint8]:
         """(H, W, 3) RGB, upright: override it, and ``identity_of``, for images that are no files.
@@ -130,7 +129,7 @@ class SampleSource:
         Raises:
             ImageError: The file cannot be read.
         """
-        self._notice(annotation.image)
+        self._notice(annotation)
         arrays, _ = self._kept(
             lambda: self.page_key(annotation, preparation),
             self.codec,
@@ -155,7 +154,7 @@ class SampleSource:
         """
         if self.policy == "image":
             return Made(make(self.page(annotation, preparation)), None)
-        self._notice(annotation.image)
+        self._notice(annotation)
         arrays, key = self._kept(
             lambda: self.sample_key(annotation, preparation, recipe),
             self.codec,
@@ -185,11 +184,11 @@ class SampleSource:
             return draw()
         return self._kept(lambda: self.maps_key(annotation, preparation, recipe, source), self.maps_codec, draw)[0]
 
-    def _notice(self, image: Path) -> None:
-        """Tell of an image that is another by now: its labels are those of the one that was there before."""
-        before = self._seen.get(image)
-        if before is not None and (now := file_state(image)) not in (before, None):
-            self._seen[image] = now
+    def _notice(self, annotation: Annotation) -> None:
+        """Tell once of an image that is another by now: its labels are those of the one that was there before."""
+        before, image = annotation.state, annotation.image
+        if before != GONE and file_state(image) not in (before, GONE) and image not in self._told:
+            self._told.add(image)
             get_logger(__name__).warning("a page was replaced during the run; its labels are as they were before", image=str(image))
 
     def _kept(
@@ -230,15 +229,6 @@ class SampleSource:
         parts = {"kind": kind, "source": source or self.identity_of(annotation), "annotation": annotation.digest, **parts}
         made_by = fingerprint({name: parts[name] for name in parts.keys() & {"preparation", "recipe"}})
         return EntryKey(f"{kind} {made_by} {path}", parts)
-
-
-def file_state(path: Path) -> int | None:
-    """A number that changes with the file's size, times or inode; None if it cannot be looked at."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 def _absolute(path: Path) -> Path:

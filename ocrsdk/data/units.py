@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import base64
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, overload
+
+import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from numpy.typing import NDArray
 
 _PERCENT, _MILLE = 100.5, 1000.5
 """The largest coordinates in percent, and in thousandths, of a page's size."""
@@ -23,15 +28,49 @@ class Extent(NamedTuple):
     width: int
     height: int
 
-    @property
-    def is_beyond(self) -> bool:
-        """Whether it reaches beyond the page by more than a pixel."""
-        return self.right > self.width + 1 or self.bottom > self.height + 1
 
-    @property
-    def fits_turned(self) -> bool:
-        """Whether the page turned by 90 degrees would hold it."""
-        return self.right <= self.height + 1 and self.bottom <= self.width + 1
+class Extents(Sequence[Extent]):
+    """``Extent`` of many pages, in 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._values = array("f")
+
+    def append(self, extent: Extent) -> None:
+        """The next page."""
+        self._values.extend(extent)
+
+    def extend(self, other: Extents) -> None:
+        """The pages of another one."""
+        self._values.extend(other._values)
+
+    def packed(self) -> str:
+        """As text."""
+        return base64.b64encode(self._values.tobytes()).decode()
+
+    @classmethod
+    def unpacked(cls, text: str) -> Extents:
+        """What was packed."""
+        found = cls()
+        found._values.frombytes(base64.b64decode(text))
+        return found
+
+    def __len__(self) -> int:
+        return len(self._values) // 4
+
+    @overload
+    def __getitem__(self, index: int) -> Extent: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Extent]: ...
+    def __getitem__(self, index: int | slice) -> Extent | list[Extent]:
+        """One page, or the list of those of a slice."""
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = 4 * range(len(self))[index]
+        right, bottom, width, height = self._values[at : at + 4]
+        return Extent(right, bottom, int(width), int(height))
+
+    def __array__(self, dtype: object = None, copy: object = None) -> NDArray[np.float32]:
+        return np.frombuffer(self._values, np.float32).reshape(-1, 4).copy()
 
 
 def doubts(pages: Sequence[Extent]) -> list[str]:
@@ -43,19 +82,23 @@ def doubts(pages: Sequence[Extent]) -> list[str]:
     if len(pages) < _FEWEST:
         return []
     found = []
-    farthest = max(max(page.right, page.bottom) for page in pages)
-    smallest = min(min(page.width, page.height) for page in pages)
-    shortest = min(max(page.width, page.height) for page in pages)
-    share = max(max(page.right / page.width, page.bottom / page.height) for page in pages)
+    right, bottom, width, height = np.asarray(pages, np.float64).T
+    farthest = max(right.max(), bottom.max())
+    smallest, shortest = np.minimum(width, height).min(), np.maximum(width, height).min()
+    share = max((right / width).max(), (bottom / height).max())
     if farthest <= _PERCENT and smallest >= 2 * _PERCENT:
         found.append(f"no coordinate is larger than {farthest:g}, on {len(pages)} larger pages: percent?")
     elif 0.9 * _MILLE < farthest <= _MILLE and shortest >= 1.2 * _MILLE:
         found.append(f"no coordinate is larger than {farthest:g}, on {len(pages)} larger pages: thousandths of the page's size?")
     elif share < _CORNER:
         found.append(f"all text of {len(pages)} pages lies within {share:.0%} of their size: made for smaller copies of them?")
-    beyond = [page for page in pages if page.is_beyond]
-    if 2 * len(beyond) > len(pages):
-        turned = 2 * sum(page.fits_turned for page in beyond) > len(beyond)
-        cause = "without their EXIF orientation, or with x and y exchanged?" if turned else "for larger copies of them?"
-        found.append(f"text reaches beyond {len(beyond)} of {len(pages)} pages: made {cause}")
+    beyond = (right > width + 1) | (bottom > height + 1)
+    if 2 * beyond.sum() > len(pages):
+        turned = beyond & (right <= height + 1) & (bottom <= width + 1)
+        cause = (
+            "without their EXIF orientation, or with x and y exchanged?"
+            if 2 * turned.sum() > beyond.sum()
+            else "for larger copies of them?"
+        )
+        found.append(f"text reaches beyond {beyond.sum()} of {len(pages)} pages: made {cause}")
     return found

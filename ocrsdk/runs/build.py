@@ -9,9 +9,9 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from ocrsdk.data.datamodule import DetectionDataModule
-from ocrsdk.data.dataset import EvalDataset, TrainDataset, annotations_of
+from ocrsdk.data.dataset import EvalDataset, Share, TrainDataset, annotations_of
 from ocrsdk.data.folder import data_fingerprint
-from ocrsdk.data.source import SampleSource, file_state
+from ocrsdk.data.source import SampleSource
 from ocrsdk.data.transforms import EvalTransform, TrainTransform
 from ocrsdk.data.workers import available_cpus, choose_workers
 from ocrsdk.fingerprint import fingerprint
@@ -150,15 +150,15 @@ def build_data(parts: RunParts, cache: SampleCache | None) -> DetectionDataModul
     if not isinstance(data, FolderData) and data.module is not None:
         return data.module
     if isinstance(data, FolderData):
-        images = [page.image for split in (data.train, data.val) for page in split.annotations]
-        source = sample_source(settings, cache, {image: state for image in images if (state := file_state(image)) is not None})
+        source = sample_source(settings, cache)
         validated = settings.targets if settings.trainer.val_loss else None
         train = TrainDataset(data.train.annotations, train_transform(settings), settings.targets, settings.seed, source)
         val = EvalDataset(data.val.annotations, eval_transform(settings), source, validated)
     else:
         train, val = data.train, data.val  # type: ignore[assignment]
     workers, pin = choose_workers(settings.data.workers), parts.device == "cuda"
-    return DetectionDataModule(train, val, settings.data.batch_size, workers, settings.seed, pin_memory=pin)
+    shares = [Share(*share) for share in data.train.shares] if isinstance(data, FolderData) else None
+    return DetectionDataModule(train, val, settings.data.batch_size, workers, settings.seed, pin_memory=pin, shares=shares)
 
 
 def build_training(
@@ -251,9 +251,9 @@ def train_transform(settings: Settings) -> TrainTransform:
     return TrainTransform(settings.data.crop, settings.augment, eval_transform(settings))
 
 
-def sample_source(settings: Settings, cache: SampleCache | None, seen: Mapping[Path, int] | None = None) -> SampleSource:
-    """Where pages and samples come from, as the cache's policy says; ``seen`` as for ``SampleSource``."""
+def sample_source(settings: Settings, cache: SampleCache | None) -> SampleSource:
+    """Where pages and samples come from, as the cache's policy says."""
     given = settings.cache
     if given.policy == "off":
-        return SampleSource(seen=seen)
-    return SampleSource(cache, given.policy, given.identity, given.compress, given.compress_maps, seen)
+        return SampleSource()
+    return SampleSource(cache, given.policy, given.identity, given.compress, given.compress_maps)

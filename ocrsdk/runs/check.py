@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocrsdk.cache.encoding import check_codec
 from ocrsdk.data.folder import load_annotations
+from ocrsdk.data.index import FOLDER, PageIndexes
+from ocrsdk.data.layout import PageSource
 from ocrsdk.data.preparation import Preparation
+from ocrsdk.data.table import JoinedPages
 from ocrsdk.data.units import doubts
 from ocrsdk.data.workers import choose_workers
 from ocrsdk.errors import DataError, SettingsError
@@ -20,7 +23,7 @@ from ocrsdk.runs.cache import open_run_cache
 from ocrsdk.runs.secrets import names_used, withhold
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch.utils.data import Dataset
 
@@ -28,18 +31,41 @@ if TYPE_CHECKING:
     from ocrsdk.data.datamodule import DetectionDataModule
     from ocrsdk.data.folder import DataReport
     from ocrsdk.data.layout import Progress
+    from ocrsdk.data.table import PageTable
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings.schema import Settings
-    from ocrsdk.settings.sections import DataSettings, Verification
+    from ocrsdk.settings.sections import DataSettings, SourceSettings, Verification
     from ocrsdk.types import Annotation, Sample
 
 
-class Split(NamedTuple):
-    """The pages of one split of a data folder, and what was found while they were read."""
+class Source(NamedTuple):
+    """One set of pages, and what was found while it was read."""
 
-    annotations: list[Annotation]
+    pages: PageTable
     report: DataReport
+    weight: float
+
+
+class Split(NamedTuple):
+    """The pages of one split of the data: one source, or several."""
+
+    sources: tuple[Source, ...]
+
+    @property
+    def annotations(self) -> Sequence[Annotation]:
+        """The pages of all sources."""
+        return self.sources[0].pages if len(self.sources) == 1 else JoinedPages([source.pages for source in self.sources])
+
+    @property
+    def reports(self) -> list[DataReport]:
+        """Of each source."""
+        return [source.report for source in self.sources]
+
+    @property
+    def shares(self) -> list[tuple[int, float]]:
+        """(pages, weight) of each source."""
+        return [(len(source.pages), source.weight) for source in self.sources]
 
 
 class FolderData(NamedTuple):
@@ -122,31 +148,35 @@ def read_folder(settings: Settings, root: Path, verify: Verification, progress: 
     Raises:
         DataError: Something cannot be used.
     """
-    train, val = (Split(*load_split(folder, settings.data, verify, progress)) for folder in split_folders(root, settings))
+    train, val = (read_split(sources, settings, verify, progress) for sources in split_sources(root, settings))
     sizes = Preparation(settings.data.short_side, settings.data.max_side)
-    for split in (train, val):
-        report_problems(split.report)
-        strips = [page for page in split.report.extents if sizes.is_strip(page.height, page.width)]
+    for report in (*train.reports, *val.reports):
+        report_problems(report)
+        strips = [page for page in report.extents if sizes.is_strip(page.height, page.width)]
         if strips:
             get_logger(__name__).warning(
                 "pages are so long that data.max_side more than halves their text in training: cut them, or raise it",
-                folder=str(split.report.root), pages=len(strips), longest=max(max(page.height, page.width) for page in strips),
+                folder=str(report.root), pages=len(strips), longest=max(max(page.height, page.width) for page in strips),
             )  # fmt: skip
     return FolderData(train, val)
 
 
-def load_split(
-    folder: Path, given: DataSettings, verify: Verification, progress: Progress | None = None
-) -> tuple[list[Annotation], DataReport]:
-    """As ``load_annotations``, with the policies of the settings.
+def read_split(sources: Sequence[PageSource], settings: Settings, verify: Verification, progress: Progress | None = None) -> Split:
+    """The pages of some sources, each by ``load_annotations`` with the policies of the settings.
 
     Raises:
         DataError: Something cannot be used.
     """
-    return load_annotations(
-        folder, on_bad_sample=given.on_bad_sample, on_bad_box=given.on_bad_box, outside=given.outside, verify=verify,
-        progress=progress, format=given.format, format_options=given.format_options, images=given.images,
-    )  # fmt: skip
+    given = settings.data
+    indexes = PageIndexes(settings.cache.dir / FOLDER) if given.index and settings.cache.backend != "none" else None
+    found = []
+    for source in sources:
+        pages, report = load_annotations(
+            source.path, on_bad_sample=given.on_bad_sample, on_bad_box=given.on_bad_box, outside=given.outside, verify=verify,
+            progress=progress, format=source.format, format_options=source.options, images=source.images, indexes=indexes,
+        )  # fmt: skip
+        found.append(Source(pages, report, source.weight))
+    return Split(tuple(found))
 
 
 def verification(settings: Settings) -> Verification:
@@ -154,11 +184,12 @@ def verification(settings: Settings) -> Verification:
     return "decode" if settings.data.on_bad_sample == "skip" else "header"
 
 
-def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
-    """The training and the validation folder.
+def split_sources(root: Path, settings: Settings) -> tuple[list[PageSource], list[PageSource]]:
+    """Where the training pages lie, and where the validation pages.
 
     Raises:
-        DataError: One is missing.
+        DataError: Something is missing.
+        SettingsError: Validation pages have weights.
     """
     if not root.is_dir():
         if root.exists():
@@ -167,16 +198,33 @@ def split_folders(root: Path, settings: Settings) -> tuple[Path, Path]:
                 f"ocrsdk train {shlex.quote(str(root.parent))} --set data.train={root.name} --set data.val=FILE"
             )
         raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {shlex.quote(str(root))}")
-    folders = (root / settings.data.train, root / settings.data.val)
-    for folder, key in zip(folders, ("train", "val"), strict=True):
-        if not folder.exists():
+    train, val = sources_in(root, settings.data.train, settings.data), sources_in(root, settings.data.val, settings.data)
+    if any(source.weight != 1 for source in val):
+        raise SettingsError("data.val: a weight has no meaning for validation pages, each of which is scored once; leave it out")
+    for sources, key in ((train, "train"), (val, "val")):
+        for source in sources:
+            if source.path.exists():
+                continue
             flat = " This folder holds pages itself: name it for both with --set data.train=. --set data.val=." * (
                 (root / "images").is_dir()
             )
             files = sorted(path.name for path in root.iterdir() if path.suffix.lower() in (".json", ".txt") and path.is_file())
             listed = f" Files here: {', '.join(files[:6])}; a label file is named as --set data.{key}={files[0]}." if files else ""
-            raise DataError(f"{root}: no {folder.name}/ in it; expected train/ and val/, or set data.{key}.{flat}{listed}")
-    return folders
+            name = source.path.name if source.path.parent == root else str(source.path)
+            raise DataError(f"{root}: no {name}/ in it; expected train/ and val/, or set data.{key}.{flat}{listed}")
+    return train, val
+
+
+def sources_in(root: Path, sources: Iterable[SourceSettings], given: DataSettings) -> list[PageSource]:
+    """Where the pages of some sources lie, and how their labels are read."""
+    return [
+        PageSource(
+            root / source.path, source.format or given.format,
+            source.format_options if source.format or source.format_options else given.format_options,
+            source.images or given.images, source.weight,
+        )
+        for source in sources
+    ]  # fmt: skip
 
 
 def report_problems(report: DataReport) -> None:

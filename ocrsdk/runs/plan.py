@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from ocrsdk.data.dataset import Share
 from ocrsdk.precision.device import tf32_allowed
 from ocrsdk.runs.build import build_data, build_run
 from ocrsdk.runs.check import FolderData
 from ocrsdk.runs.precision import tell_precision
-from ocrsdk.runs.results import Plan
-from ocrsdk.runs.resume import pages_of
+from ocrsdk.runs.results import Plan, SourcePlan
+from ocrsdk.runs.resume import draws_of
 from ocrsdk.training.callbacks.guard import DetectionGuard
 from ocrsdk.training.memory import peak_memory, reset_peak_memory
 from ocrsdk.training.module import DetectionModule
@@ -42,15 +43,16 @@ def plan(checked: CheckedRun) -> Plan:
     with warnings.catch_warnings(), tf32_allowed(strategy.tf32):
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         trainer.fit(module, datamodule)
-    pages, data = pages_of(checked.data), checked.data
-    batches = -(-pages // datamodule.batch_size)
+    data = checked.data
+    batches = -(-draws_of(data) // datamodule.batch_size)
     steps_per_epoch = -(-batches // parts.accumulate)
-    reports = [data.train.report, data.val.report] if isinstance(data, FolderData) else []
+    reports = [*data.train.reports, *data.val.reports] if isinstance(data, FolderData) else []
     return Plan(
         model=f"{settings.model.name} on {settings.model.backbone}",
         parameters=sum(p.numel() for p in parts.model.parameters()),
-        train_pages=pages,
-        train_regions=reports[0].instances if reports else None,
+        train_pages=len(datamodule.train),  # type: ignore[arg-type]
+        train_regions=sum(report.instances for report in data.train.reports) if isinstance(data, FolderData) else None,
+        sources=_sources(data) if isinstance(data, FolderData) and len(data.train.sources) > 1 else [],
         val_pages=len(datamodule.val),  # type: ignore[arg-type]
         batch_size=datamodule.batch_size,
         steps_per_epoch=steps_per_epoch,
@@ -65,3 +67,11 @@ def plan(checked: CheckedRun) -> Plan:
         peak_memory_bytes=peak_memory(parts.device),
         skipped=[message for report in reports for message in report.skipped],
     )
+
+
+def _sources(data: FolderData) -> list[SourcePlan]:
+    found = []
+    for pages, report, weight in data.train.sources:
+        drawn = Share(len(pages), weight).drawn
+        found.append(SourcePlan(str(report.root), report.images, report.instances, weight, drawn))
+    return found

@@ -71,6 +71,18 @@ class FitResult:
 
 
 @dataclass(frozen=True)
+class SourcePlan:
+    """One of several sources of training pages."""
+
+    path: str
+    pages: int
+    regions: int
+    weight: float
+    drawn: int
+    """Samples of it in an epoch."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run would do; from ``Pipeline.plan``, after one real step."""
 
@@ -94,6 +106,8 @@ class Plan:
     peak_memory_bytes: int
     """Resident memory of the process after the step."""
     skipped: list[str] = field(default_factory=list)
+    sources: list[SourcePlan] = field(default_factory=list)
+    """Where there are several."""
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready."""

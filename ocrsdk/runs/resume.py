@@ -93,17 +93,20 @@ def check(parts: RunParts, resumed: ResumableRun, folder: Path, allow_precision_
             f"{folder}: the pages or labels in {settings.data.root} are not those that it was started with; "
             "start a new run with them"
         )
-    batches = -(-pages_of(parts.checked.data) // parts.metadata["batch_size"])
+    batches = -(-draws_of(parts.checked.data) // parts.metadata["batch_size"])
     most, limit = settings.trainer.epochs * -(-batches // parts.accumulate), settings.trainer.max_time
     if resumed.step >= most or (limit is not None and resumed.elapsed >= limit.total_seconds()):
         raise limits_reached(folder, resumed.step)
 
 
-def pages_of(data: TrainingData) -> int:
-    """The number of training pages."""
+def draws_of(data: TrainingData) -> int:
+    """The number of training samples in an epoch."""
+    from ocrsdk.data.dataset import Share
     from ocrsdk.runs.check import FolderData
 
-    return len(data.train.annotations) if isinstance(data, FolderData) else len(data.train)  # type: ignore[arg-type]
+    if isinstance(data, FolderData):
+        return sum(Share(*share).drawn for share in data.train.shares)
+    return len(data.train)  # type: ignore[arg-type]
 
 
 def _text(path: Path | None) -> str | None:

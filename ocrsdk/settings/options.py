@@ -7,7 +7,7 @@ import inspect
 import re
 import textwrap
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Secret, SecretBytes, SecretStr, ValidationError
 
@@ -79,10 +79,11 @@ def problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, object
 
 
 def _fields_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    for part in place[:-1]:
-        info = model.model_fields.get(str(part))
+    for part in [part for part in place[:-1] if isinstance(part, str)]:
+        info = model.model_fields.get(part)
         inner: Any = info.annotation if info is not None else None
-        if not _is_model(inner):
+        inner = next((argument for argument in (inner, *get_args(inner)) if _is_model(argument)), None)  # or a list of such
+        if inner is None:
             return []
         model = inner
     return list(model.model_fields)
@@ -105,8 +106,6 @@ def secret_names(model: type[BaseModel] | None) -> list[str]:
 
 
 def _mentions_secret(annotation: object) -> bool:
-    from typing import get_args
-
     if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes | Secret):
         return True
     if isinstance(annotation, type) and issubclass(
@@ -129,8 +128,9 @@ def describe(model: type[BaseModel]) -> None:
         return
     _described.add(model)
     for info in model.model_fields.values():
-        if _is_model(info.annotation):
-            describe(info.annotation)  # type: ignore[arg-type]
+        for inner in (info.annotation, *get_args(info.annotation)):
+            if _is_model(inner):
+                describe(inner)  # type: ignore[arg-type]
     for name, words in _texts(model):
         if name in model.model_fields and model.model_fields[name].description is None:
             model.model_fields[name].description = words

@@ -5,6 +5,7 @@ A part that has options takes its section: ``draw_targets(..., TargetSettings(sh
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from datetime import timedelta
@@ -86,15 +87,55 @@ EVALUATION_DATA = (
 """Of the settings of the data, those that trained weights are evaluated with."""
 
 
+class SourceSettings(Options):
+    """One of several sets of pages that are used together."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """A folder, or a label file, below the data folder; or an absolute path."""
+    weight: Positive = 1.0
+    """How often each of its training pages is drawn in an epoch: 2 twice, 0.5 every other page, chosen anew each time."""
+    format: str | None = None
+    """Annotation format of its labels; ``data.format`` by default."""
+    format_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the annotation format."""
+    images: LocalPath | None = None
+    """Folder of its images, where labels lie elsewhere; ``data.images`` by default."""
+
+
+def _read_sources(value: object) -> object:
+    """A path; a list of paths and tables; or such a list as JSON, for the command line and the environment."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f'expected a path, or a list like [{{"path": "a", "weight": 2}}]; no JSON: {error}') from None
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError("an empty list; name one folder or label file at least")
+        return tuple({"path": source} if isinstance(source, str) else source for source in value)
+    return value
+
+
+def _written_sources(sources: tuple[SourceSettings, ...]) -> object:
+    """A path where there is nothing else to say, else a list of tables."""
+    tables = [{"path": source.path, **source.model_dump(mode="json", exclude_defaults=True)} for source in sources]
+    return tables[0]["path"] if len(tables) == 1 and len(tables[0]) == 1 else tables
+
+
+Sources = Annotated[tuple[SourceSettings, ...], BeforeValidator(_read_sources), PlainSerializer(_written_sources)]
+
+
 class DataSettings(Options):
     """Which pages, and how they become samples."""
 
     root: LocalPath | None = None
     """The data folder; ``ocrsdk train DATA`` sets it."""
-    train: str = "train"
-    """The training pages: a folder, or a label file, below the data folder."""
-    val: str = "val"
-    """The validation pages: a folder, or a label file, below the data folder; it may be the same."""
+    train: Sources = (SourceSettings(path="train"),)
+    """The training pages: a folder, or a label file, below the data folder; or a list of such, with weights."""
+    val: Sources = (SourceSettings(path="val"),)
+    """The validation pages, in the same way; they may be the same. Weights have no meaning here."""
     format: str | None = None
     """Annotation format of the labels; recognised by default. See ``ocrsdk plugins list``."""
     format_options: dict[str, Any] = Field(default_factory=dict)
@@ -119,6 +160,8 @@ class DataSettings(Options):
     """Text that reaches beyond its page: cut it, make it don't-care, or stop."""
     verify: Verification = "decode"
     """Check every image at start-up by decoding it, or by its header and end mark only."""
+    index: bool = True
+    """Keep what was read and checked beside the cache, and use it again until a file of the data set changes."""
 
 
 class AugmentSettings(Options):

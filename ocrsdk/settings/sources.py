@@ -225,7 +225,7 @@ def _toml_lines(text: str) -> dict[str, int]:
     lines: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([\w.\-\s\"']+)\]", line):
+        if header := re.match(r"\s*\[{1,2}([\w.\-\s\"']+)\]", line):
             table = re.sub(r"[\s\"']", "", header[1])
             lines.setdefault(table, number)
             table += "."

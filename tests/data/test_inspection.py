@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ocrsdk.data.inspection import KINDS, Inspection, Rules, inspect_data
+from ocrsdk.data.layout import PageSource
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.synth import write_pages
 
@@ -78,7 +79,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def inspect(root: Path, decode: bool = False) -> Inspection:
-    return inspect_data([root], RULES, decode=decode)
+    return inspect_data([[PageSource(root)]], RULES, decode)
 
 
 def test_a_fine_set(fine: Path):
@@ -112,13 +113,13 @@ def test_findings_that_need_pixels_or_two_splits_or_another_format(fine: Path, t
     other = tmp_path / "val"
     list(write_pages(other, 2, 5, scenes=0))
     shutil.copyfile(fine / "images/0002.png", other / "images/0000.png")
-    report = inspect_data([fine, other], RULES)
+    report = inspect_data([[PageSource(fine)], [PageSource(other)]], RULES)
     assert [finding.kind for finding in report.findings if finding.kind not in ("small", "outside", "doubt")] == ["leak"]
     (tmp_path / "images").mkdir()
     Image.new("L", (60, 90)).save(tmp_path / "images/a.png")
     box = '"points": [[1, 1], [50, 1], [50, 40], [1, 40]], "label": "A", "shape_type": "polygon"'
     (tmp_path / "a.json").write_text(f'{{"shapes": [{{{box}}}],\n "imagePath": "a.png", "imageHeight": 60, "imageWidth": 90}}')
-    (finding,) = inspect_data([tmp_path / "a.json"], RULES).findings
+    (finding,) = inspect_data([[PageSource(tmp_path / "a.json")]], RULES).findings
     assert finding.kind == "size"
     assert "says 90 x 60, the image has 60 x 90, turned by 90 degrees" in finding.message
 

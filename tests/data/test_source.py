@@ -127,21 +127,22 @@ def test_keys_differ_with_preparation_and_kind(tmp_path: Path):
 
 
 def test_f88_a_page_that_is_replaced_is_told_once(tmp_path: Path):
+    from ocrsdk.data.listing import file_state
     from ocrsdk.data.preparation import Preparation
-    from ocrsdk.data.source import SampleSource, file_state
+    from ocrsdk.data.source import SampleSource
     from ocrsdk.data.synth import write_pages
     from ocrsdk.types import Annotation
 
     list(write_pages(tmp_path, 2, 0))
     first, second = sorted((tmp_path / "images").iterdir())
-    source = SampleSource(seen={path: file_state(path) or 0 for path in (first, second)})
+    source, seen = SampleSource(), {path: file_state(path) for path in (first, second)}
     with capture_logs() as logs:
         for path in (first, second):
-            source.page(Annotation(path, ()), Preparation())
+            source.page(Annotation(path, (), seen[path]), Preparation())
     assert logs == []
     second.replace(first)
     with capture_logs() as logs:
         for _ in range(2):
-            source.page(Annotation(first, ()), Preparation())
+            source.page(Annotation(first, (), seen[first]), Preparation())
     (told,) = logs
     assert (told["event"].split(";")[0], told["image"]) == ("a page was replaced during the run", str(first))

@@ -29,6 +29,7 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "data.on_bad_box": ("drop", False),  # as the next
     "data.outside": ("ignore", False),  # changes annotations, which are part of every key
     "data.verify": ("header", False),
+    "data.index": (False, False),
     "augment.scale_min": (0.3, False),
     "augment.scale_max": (1.5, True),
     "augment.rotate": (9, False),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,49 @@ def test_lists_and_plugin_options_from_the_command_line():
     settings = Settings.load(overrides={"logging.loggers": "jsonl,none", "cache.options.size": 3}, environ={})
     assert settings.logging.loggers == ("jsonl", "none")
     assert settings.cache.options == {"size": 3}
+
+
+LIST = [{"path": "a", "weight": 2.0}, {"path": "b.json", "format": "coco"}, "c"]
+
+
+@pytest.mark.parametrize("suffix", ["toml", "yaml", "variable", "option"])
+def test_several_sources_wherever_they_are_written(tmp_path: Path, suffix: str):
+    config, environ, overrides = None, {}, {}
+    if suffix == "toml":
+        config = tmp_path / "s.toml"
+        config.write_text('[data]\ntrain = [{path = "a", weight = 2}, {path = "b.json", format = "coco"}, "c"]\n')
+    elif suffix == "yaml":
+        config = tmp_path / "s.yaml"
+        config.write_text("data:\n  train:\n    - {path: a, weight: 2}\n    - path: b.json\n      format: coco\n    - c\n")
+    elif suffix == "variable":
+        environ = {"OCRSDK_DATA__TRAIN": json.dumps(LIST)}
+    else:
+        overrides = {"data.train": json.dumps(LIST)}
+    train = Settings.load(config, overrides, environ).data.train
+    assert [(source.path, source.weight, source.format) for source in train] == [
+        ("a", 2, None),
+        ("b.json", 1, "coco"),
+        ("c", 1, None),
+    ]
+    again = Settings(data=Settings.load(config, overrides, environ).model_dump(mode="json")["data"]).data
+    assert (again.train, again.val[0].path) == (train, "val")
+
+
+def test_one_source_is_written_as_its_path():
+    assert Settings().model_dump(mode="json")["data"]["train"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('[{"path": "a", "wieght": 2}]', "data.train.wieght = 2: there is no such parameter. Did you mean 'weight'?"),
+        ('[{"path": "a", "weight": 0}]', "data.train.weight = 0: input should be greater than 0"),
+        ('[{"path": "a"', "no JSON"),
+        ("[]", "an empty list"),
+        ('[{"weight": 1}]', "data.train.path"),
+    ],
+)
+def test_wrong_sources_are_named(value: str, expected: str):
+    with pytest.raises(SettingsError) as error:
+        Settings.load(overrides={"data.train": value}, environ={})
+    assert expected in str(error.value)
