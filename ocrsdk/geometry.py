@@ -32,9 +32,12 @@ def signed_area(points: FloatArray) -> float:
 
 
 def apply_matrix(points: ArrayLike, matrix: FloatArray) -> NDArray[np.float32]:
-    """Apply an affine 3x3 ``matrix`` to (N, 2) points; a new array, the input is not changed."""
+    """Apply a 3x3 ``matrix`` to (N, 2) points; a new array, the input is not changed."""
     source = np.asarray(points, dtype=np.float64)
-    return (source @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+    moved = source @ matrix[:2, :2].T + matrix[:2, 2]
+    if matrix[2, 0] or matrix[2, 1] or matrix[2, 2] != 1:  # perspective
+        moved /= (source @ matrix[2, :2] + matrix[2, 2])[:, None]
+    return moved.astype(np.float32)
 
 
 def apply_matrix_to_all(polygons: Sequence[NDArray[np.float32]], matrix: FloatArray) -> list[NDArray[np.float32]]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import CLI
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -95,6 +97,27 @@ def test_settings_examples_are_valid(tmp_path: Path):
             path = tmp_path / f"{page.stem}{number}.toml"
             path.write_text(text)
             Settings.load(path, environ={})
+    for number, text in enumerate(blocks(ROOT / "docs/how-to/data.md", "yaml")):
+        path = tmp_path / f"data{number}.yaml"
+        path.write_text(text)
+        Settings.load(path, environ={})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["data", "scores"])
+def test_commands_of_a_how_to_run(page: str, cli: CLI, demo: Path, tmp_path: Path):
+    """Each line of its bash blocks, in a folder that has what the names stand for."""
+    shutil.copytree(demo / "demo-data", tmp_path / "DATA")
+    shutil.copytree(demo / "demo-data/train", tmp_path / "PAGES")
+    shutil.copytree(demo / "runs/demo", tmp_path / "RUN")
+    lines = [line.split("#")[0].split() for block in blocks(ROOT / f"docs/how-to/{page}.md", "bash") for line in block.splitlines()]
+    assert len(lines) > 3
+    for words in lines:
+        assert words[0] == "ocrsdk"
+        if words[1:3] == ["data", "split"]:
+            words[4] = "NEW"  # DATA is there in this example
+        result = cli(*words[1:])
+        assert result.returncode == 0, (words, result.stderr)
 
 
 def test_commands_in_examples_exist():

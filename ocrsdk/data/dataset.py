@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from ocrsdk.data.cuts import are_cut, mask_cut_ends
 from ocrsdk.data.source import SampleSource
 from ocrsdk.data.table import JoinedPages, PageTable
 from ocrsdk.data.targets import draw_targets
@@ -110,7 +111,12 @@ class TrainDataset(Dataset[Sample]):
                 polygons.append(polygon)
                 ignore.append(instance.ignore)
         flags = np.array(ignore, dtype=np.bool_)
+        cut = are_cut(polygons, height, width)
+        if self.transform.augment.cut == "whole":
+            flags |= cut
         maps = draw_targets(polygons, flags, height, width, self.targets)
+        if self.transform.augment.cut == "edge":
+            mask_cut_ends(maps, polygons, cut & ~flags)
         return Sample(crop, polygons, flags, matrix, annotation, page.original_size, maps)
 
 

@@ -202,9 +202,9 @@ def read_sample(
     Raises:
         DataError: It cannot be used.
     """
-    image = entry.image
-    report = report or DataReport(image.parent)
+    report = report or DataReport(entry.folder)
     annotation = labels_of(entry, report, on_bad_box)
+    image = annotation.image
     if verify == "decode":
         pixels = read_image(image)
         size = pixels.shape[0], pixels.shape[1]

@@ -236,8 +236,34 @@ def check_image(path: Path) -> tuple[int, int]:
         ImageError: As for ``read_image``, as far as it can be known.
     """
     data = _read(path)
-    height, width = _checked(data, str(path)).size or decode_image(data, str(path)).shape[:2]
+    height, width = _plain_jpeg(data) or _checked(data, str(path)).size or decode_image(data, str(path)).shape[:2]
     return height, width
+
+
+def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a whole JPEG file without EXIF or a second image, which is nearly every page; None for all others.
+
+    What ``_checked`` says, in a tenth of the time: opening a million pages is little else.
+    """
+    if data[:2] != b"\xff\xd8" or not data.endswith(_END_OF_IMAGE):
+        return None
+    at, end = 2, len(data)
+    while at + 9 < end and data[at] == 0xFF:
+        mark, length = data[at + 1], (data[at + 2] << 8) + data[at + 3]
+        if mark in _FRAMES:
+            height, width = (data[at + 5] << 8) + data[at + 6], (data[at + 7] << 8) + data[at + 8]
+            fine = data[at + 4] == 8 and length == 8 + 3 * data[at + 9] and 0 < height * width <= MAX_PIXELS
+            return (height, width) if fine and data[at + 9] in (1, 3) else None
+        if mark not in _HARMLESS or length < 2:
+            return None
+        at += 2 + length
+    return None
+
+
+_FRAMES = (0xC0, 0xC1, 0xC2)
+"""Marks of frames that every reader knows: baseline, extended and progressive."""
+_HARMLESS = (0xDB, 0xC4, 0xDD, 0xFE, 0xE0)
+"""Marks of tables, of restarts, of comments and of JFIF, before the frame."""
 
 
 def is_blank(image: NDArray[np.uint8]) -> bool:

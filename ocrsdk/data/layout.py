@@ -153,21 +153,18 @@ def find_pages(
     if kind is not None and not kind.per_image:
         return _of_set(_one_of(files, kind, root), kind, root, image_folders, folders)
     found = [folders.list(folder) for folder in image_folders if folders.list(folder).images]
+    endings = tuple(_endings(kind))
+    strange = [folder / name for folder in label_folders for name in folders.list(folder).folders if name.lower().endswith(endings)]
     if found and label_folders and (kind is not None or _may_pair(found, files)):
-        pairs = _pair(found, files, kind, options, label_folders[0])
-        if (
-            kind is not None
-            and not pairs.entries
-            and files
-            and not any(recognises(kind, LabelFile(path)) for path in files[:_SAMPLE])
-        ):
+        pairs = _pair(found, files, kind, options, label_folders[0], strange)
+        if kind is not None and not pairs.entries and _none_is(kind, files):
             raise _other(files, kind)
         if pairs.entries or kind is not None:
             return pairs._replace(unread=other_files(image_folders[0]) if image_folders != [root] else [])
     if kind is None and (whole := _set_files(files, root, options)) is not None:
         return _of_set(*whole, root, image_folders, folders)
     if found and label_folders:
-        return _pair(found, files, kind, options, label_folders[0])
+        return _pair(found, files, kind, options, label_folders[0], strange)
     if not files:
         what = f"no label files in it (looked for {', '.join(_endings(kind))} here, in labels/ and the like)"
         count = sum(len(listing.images) for listing in found)
@@ -243,10 +240,12 @@ def _pair(
     kind: AnnotationFormat | None,
     options: Mapping[str, object] | None,
     folder: Path,
+    strange: Sequence[Path],
 ) -> Layout:
-    """Match images with label files by name."""
+    """Match images with label files by name; ``strange`` are folders where label files were expected."""
     kinds = [kind] if kind is not None else [other for other in all_formats() if other.per_image]
-    problems, labels = list[DataError](), dict[str, Path]()
+    problems = [DataError(f"{path}: is a folder, where a label file was expected") for path in strange]
+    labels: dict[str, Path] = {}
     for path in files:
         if (twin := labels.setdefault(plain_name(path.name), path)) != path:
             problems.append(DataError(f"{path}: would be the label of the same image as {twin.name}; remove one"))
@@ -334,6 +333,11 @@ def _one_of(files: Sequence[Path], kind: AnnotationFormat, root: Path) -> Path:
     raise DataError(f"{root}: {len(fitting)} files of the format {kind.name}; name one of them instead of the folder")
 
 
+def _none_is(kind: AnnotationFormat, files: Sequence[Path]) -> bool:
+    """Whether there are files, and the first of them are of another format."""
+    return bool(files) and not any(recognises(kind, LabelFile(path)) for path in files[:_SAMPLE])
+
+
 def _other(files: Sequence[Path], kind: AnnotationFormat) -> AnnotationError:
     """The error for label files that are not of the format that was asked for."""
     file = next((file for file in map(LabelFile, files[:_SAMPLE]) if not file.is_blank), LabelFile(files[0]))
@@ -371,7 +375,7 @@ def _of_files(
             problems.append(DataError(f"{path}: would be the label of the same image as {other.name}; remove one"))
         else:
             entries.append(entry)
-    if not entries and not any(recognises(kind, LabelFile(path)) for path in files[:_SAMPLE]):
+    if not entries and _none_is(kind, files):
         raise _other(files, kind)
     return Layout(entries, problems, [])
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ocrsdk.data.own_transforms import own_transforms
 from ocrsdk.data.preparation import PAGE_MULTIPLE, Preparation
 from ocrsdk.settings.sections import MAX_SIDE, SHORT_SIDE, AugmentSettings
 
@@ -63,8 +64,12 @@ def warp(image: NDArray[np.uint8], matrix: Matrix, height: int, width: int) -> N
                 image[:rows, :columns], (columns // block, rows // block), interpolation=cv2.INTER_AREA
             )
             matrix = matrix @ scaling(block)
-    return cv2.warpAffine(  # type: ignore[return-value]
-        image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=FILL
+    if (matrix[2] == (0, 0, 1)).all():
+        return cv2.warpAffine(  # type: ignore[return-value]
+            image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=FILL
+        )
+    return cv2.warpPerspective(  # type: ignore[return-value]
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=FILL
     )
 
 
@@ -153,7 +158,11 @@ class TrainTransform:
         if rng.random() < given.flip:
             matrix = matrix @ horizontal_flip(width)
         matrix = self._place_crop(matrix, height, width, polygons, rng) @ matrix
-        return self._jitter(warp(image, matrix, self.crop, self.crop), rng), matrix
+        own = own_transforms(given.transforms).draw(self.crop, rng) if given.transforms else None
+        if own is not None:
+            matrix = own.matrix @ matrix
+        view = self._jitter(warp(image, matrix, self.crop, self.crop), rng)
+        return own(view) if own is not None else view, matrix
 
     def _place_crop(
         self, matrix: Matrix, height: int, width: int, polygons: Sequence[NDArray[np.float32]], rng: np.random.Generator

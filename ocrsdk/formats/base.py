@@ -144,8 +144,10 @@ def outline(points: object) -> NDArray[np.float32]:
     if not set(map(type, flat)) <= {int, float}:
         bad = next(value for value in flat if type(value) not in (int, float))
         raise ValueError(f"coordinate {cut(bad)} is not a number")
-    for value in flat:
-        if not -FARTHEST <= value <= FARTHEST:
+    if not (flat and min(flat) >= -FARTHEST and max(flat) <= FARTHEST and math.isfinite(sum(flat))):
+        for value in flat:
+            if -FARTHEST <= value <= FARTHEST:
+                continue
             is_finite = isinstance(value, int) or math.isfinite(value)
             raise ValueError(f"coordinate {cut(value)} is " + ("beyond any page" if is_finite else "not finite"))
     if len(flat) % 2 or len(flat) < 6:

@@ -64,6 +64,9 @@ class LabelFile:
         Raises:
             AnnotationError: As ``text``.
         """
+        if self._whole is not None:
+            yield self.first_line, self.text
+            return
         for part in self.parts():
             yield part.first_line, part.text
 

@@ -11,6 +11,7 @@ from ocrsdk.cache.encoding import check_codec
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.index import FOLDER, PageIndexes
 from ocrsdk.data.layout import PageSource
+from ocrsdk.data.own_transforms import own_transforms
 from ocrsdk.data.preparation import Preparation
 from ocrsdk.data.table import JoinedPages
 from ocrsdk.data.units import doubts
@@ -127,6 +128,8 @@ def check_run(settings: Settings, data: Path | TrainingData | None, progress: Pr
     choose_workers(settings.data.workers)
     if settings.augment.scale_min > settings.augment.scale_max:
         raise SettingsError("augment.scale_min is larger than augment.scale_max; exchange them")
+    if settings.augment.transforms:
+        own_transforms(settings.augment.transforms).check(settings.data.crop)
     if settings.targets.thresh_min >= settings.targets.thresh_max:
         raise SettingsError("targets.thresh_min is not smaller than targets.thresh_max; exchange them")
     if isinstance(data, GivenData):

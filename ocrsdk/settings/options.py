@@ -130,7 +130,7 @@ def describe(model: type[BaseModel]) -> None:
     for info in model.model_fields.values():
         for inner in (info.annotation, *get_args(info.annotation)):
             if _is_model(inner):
-                describe(inner)  # type: ignore[arg-type]
+                describe(inner)
     for name, words in _texts(model):
         if name in model.model_fields and model.model_fields[name].description is None:
             model.model_fields[name].description = words

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ocrsdk.settings.options import AnswersInPython, describe
 from ocrsdk.settings.sections import (
+    RECIPES,
     AugmentSettings,
     CacheSettings,
     DataSettings,
@@ -105,4 +106,8 @@ class Settings(BaseSettings, metaclass=AnswersInPython):
     ) -> tuple[Settings, Layers]:
         """``load``, and the layers that say where each value came from."""
         layers = read_layers(cls, config, overrides or {}, environ, place)
-        return validated(cls, layers), layers
+        settings = validated(cls, layers)
+        if "augment.recipe" in layers.places:
+            for name in RECIPES[settings.augment.recipe]:
+                layers.places.setdefault(f"augment.{name}", f"augment.recipe, {layers.places['augment.recipe']}")
+        return settings, layers

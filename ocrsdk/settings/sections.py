@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, PlainSerializer, model_validator
 
 from ocrsdk.settings.options import Options
 
@@ -76,6 +76,8 @@ Identity = Literal["path", "content"]
 OnBadSample = Literal["stop", "skip"]
 OnBadBox = Literal["stop", "drop"]
 Outside = Literal["clip", "ignore", "stop"]
+Recipe = Literal["receipt", "paper", "none"]
+Cut = Literal["edge", "whole", "keep"]
 Verification = Literal["decode", "header"]
 
 SHORT_SIDE, MAX_SIDE = 832, 2560
@@ -164,9 +166,29 @@ class DataSettings(Options):
     """Keep what was read and checked beside the cache, and use it again until a file of the data set changes."""
 
 
+RECIPES: dict[str, dict[str, float]] = {
+    "receipt": {},
+    "paper": {"scale_min": 0.5, "scale_max": 3.0, "rotate": 10.0, "flip": 0.5, "jitter": 0.0},
+    "none": {"scale_min": 1.0, "scale_max": 1.0, "rotate": 0.0, "flip": 0.0, "jitter": 0.0},
+}
+"""Of augmentation: what a recipe sets where nothing else is asked for."""
+
+
+def _read_transforms(value: object) -> object:
+    """A list of tables, or one as JSON."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f'expected a list like [{{"MotionBlur": {{"p": 0.3}}}}]; no JSON: {error}') from None
+    return value
+
+
 class AugmentSettings(Options):
     """The random part of a training sample."""
 
+    recipe: Recipe = "receipt"
+    """Values of the options below: ``receipt`` (the defaults), ``paper`` (as DB was trained, with flips) or ``none``."""
     scale_min: Positive = 0.42
     """Smallest random scale; 1 is the size at evaluation."""
     scale_max: Positive = 0.9
@@ -177,6 +199,18 @@ class AugmentSettings(Options):
     """Probability of a horizontal flip."""
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Strength of the colour jitter."""
+    cut: Cut = "edge"
+    """Of text that a crop cuts, do not judge the ``edge`` (half its height wide) or the ``whole``; or ``keep`` all."""
+    transforms: Annotated[tuple[dict[str, dict[str, Any]], ...], BeforeValidator(_read_transforms)] = ()
+    """Transforms of albumentations on top, a list of ``{NAME: {option: value}}``; those that bend the page are refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_recipe(cls, values: Any) -> Any:
+        """What the recipe says, where nothing else is said."""
+        if isinstance(values, dict) and values.get("recipe") in RECIPES:
+            return RECIPES[values["recipe"]] | values
+        return values
 
 
 class TargetSettings(Options):

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ocrsdk.data.image import as_image, check_image, decode_image, read_image, write_image
+from ocrsdk.data.image import _checked, _plain_jpeg, as_image, check_image, decode_image, read_image, write_image
 from ocrsdk.errors import ImageError
 
 
@@ -318,3 +318,40 @@ def test_only_files_are_read(tmp_path: Path):
     for read in (read_image, check_image):
         with pytest.raises(ImageError, match="no file"):
             read(tmp_path / "a.png")
+
+
+def variants() -> dict[str, bytes]:
+    """JPEG files of one picture, 40 x 30, as programs write them."""
+    picture, found = Image.effect_noise((40, 30), 60).convert("RGB"), {}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {}, "progressive": {"progressive": True}, "comment": {"comment": b"hello"},
+        "restarts": {"restart_marker_blocks": 2}, "exif": {"exif": exif}, "profile": {"icc_profile": b"x" * 300}, "dense": {"dpi": (300, 300)},
+    }  # fmt: skip
+    for name, options in ways.items():
+        out = io.BytesIO()
+        picture.save(out, "JPEG", **options)
+        found[name] = out.getvalue()
+    for mode in ("L", "CMYK"):
+        out = io.BytesIO()
+        picture.convert(mode).save(out, "JPEG")
+        found[mode] = out.getvalue()
+    return found
+
+
+def test_plain_jpeg_files_are_known_by_their_frame():
+    """What is told without Pillow is what Pillow tells; files with an orientation, a profile or four channels are left to it."""
+    files = variants()
+    assert {name for name, data in files.items() if _plain_jpeg(data)} == {
+        "plain",
+        "progressive",
+        "comment",
+        "restarts",
+        "dense",
+        "L",
+    }
+    for name, data in files.items():
+        assert _checked(data, name).size == ((40, 30) if name == "exif" else (30, 40))
+        assert _plain_jpeg(data) in (None, (30, 40))
+        assert _plain_jpeg(data[:-1]) is None

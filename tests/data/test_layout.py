@@ -40,6 +40,17 @@ def test_pairs_and_strays(tmp_path: Path):
     assert "gt_stray.txt: a label without an image" in text
 
 
+def test_a_folder_in_place_of_a_label_file_is_told(tmp_path: Path):
+    root = make(tmp_path / "d", ["a.jpg", "b.png"], ["gt_a.txt"])
+    (root / "labels/gt_b.txt").mkdir()
+    pairs, problems = pairs_in(root)
+    assert [image.name for image, _ in pairs] == ["a.jpg"]
+    assert "labels/gt_b.txt: is a folder, where a label file was expected" in str(problems[0])
+    (root / "labels/gt_a.txt").unlink()
+    with pytest.raises(DataError, match="no label files in it"):
+        find_pages(root)
+
+
 def test_names_pair_across_unicode_forms(tmp_path: Path):
     root = make(tmp_path / "d", [unicodedata.normalize("NFD", "영수증.png")], [unicodedata.normalize("NFC", "gt_영수증.txt")])
     pairs, problems = pairs_in(root)

@@ -75,3 +75,13 @@ def test_wrong_sources_are_named(value: str, expected: str):
     with pytest.raises(SettingsError) as error:
         Settings.load(overrides={"data.train": value}, environ={})
     assert expected in str(error.value)
+
+
+def test_a_recipe_sets_what_nothing_else_does():
+    settings, layers = Settings.load_with_sources(overrides={"augment.recipe": "paper", "augment.flip": 0.1}, environ={})
+    given = settings.augment
+    assert (given.rotate, given.flip, given.scale_max, given.jitter) == (10, 0.1, 3, 0)
+    assert layers.source("augment.rotate") == "augment.recipe, command line"
+    assert layers.source("augment.flip") == "command line"
+    assert Settings(augment=given.model_dump()).augment == given
+    assert Settings(augment={"recipe": "receipt"}).augment == Settings().augment
