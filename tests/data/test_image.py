@@ -327,7 +327,8 @@ def variants() -> dict[str, bytes]:
     exif[0x0112] = 6
     ways: dict[str, dict[str, Any]] = {
         "plain": {}, "progressive": {"progressive": True}, "comment": {"comment": b"hello"},
-        "restarts": {"restart_marker_blocks": 2}, "exif": {"exif": exif}, "profile": {"icc_profile": b"x" * 300}, "dense": {"dpi": (300, 300)},
+        "restarts": {"restart_marker_blocks": 2}, "exif": {"exif": exif}, "profile": {"icc_profile": b"x" * 300},
+        "dense": {"dpi": (300, 300)},
     }  # fmt: skip
     for name, options in ways.items():
         out = io.BytesIO()
