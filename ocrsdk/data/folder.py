@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -15,7 +17,7 @@ from ocrsdk.data.image import check_image, is_blank, read_image
 from ocrsdk.data.index import manner
 from ocrsdk.data.layout import Entry, Progress, find_pages
 from ocrsdk.data.listing import Folders
-from ocrsdk.data.table import PageTable, TableBuilder
+from ocrsdk.data.table import JoinedPages, PageTable, TableBuilder
 from ocrsdk.data.units import Extent, Extents
 from ocrsdk.data.workers import available_cpus
 from ocrsdk.errors import AnnotationError, DataError
@@ -268,8 +270,33 @@ def data_fingerprint(*splits: Sequence[Annotation]) -> str:
     Raises:
         DataError: An image is gone.
     """
-    try:
-        listed = [sorted(f"{a.image.name} {a.image.stat().st_size} {a.digest}" for a in split) for split in splits]
-    except OSError as error:
-        raise DataError(f"{error.filename}: was there a moment ago and cannot be read now ({error.strerror})") from error
-    return fingerprint({"splits": listed})
+    return fingerprint({"splits": [_rows_digest(split) for split in splits]})
+
+
+_ROWS = 50_000
+"""Pages whose images one process looks at."""
+
+
+def _rows_digest(pages: Sequence[Annotation]) -> str:
+    """32 hex digits that change with any page, and not with their order."""
+    parts = pages.parts if isinstance(pages, JoinedPages) else [pages]
+    found = np.array([row for part in parts for row in _rows(part)], np.uint64)
+    return hashlib.blake2b(np.sort(found).tobytes(), digest_size=16).hexdigest()
+
+
+def _rows(pages: Sequence[Annotation]) -> Iterator[int]:
+    """A number for each page."""
+
+    def rows(job: int) -> list[int]:
+        found, some = [], range(job * _ROWS, min((job + 1) * _ROWS, len(pages)))
+        named = pages.named(some) if isinstance(pages, PageTable) else ((str(pages[i].image), pages[i].digest) for i in some)
+        for image, digest in named:
+            try:
+                size = os.stat(image).st_size  # noqa: PTH116 - a Path costs as much as the call
+            except OSError as error:
+                raise DataError(f"{image}: was there a moment ago and cannot be read now ({error.strerror})") from error
+            row = f"{image.rpartition(os.sep)[2]} {size} {digest}".encode("utf-8", "surrogateescape")
+            found.append(int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "big"))
+        return found
+
+    return chain.from_iterable(in_processes(rows, -(-len(pages) // _ROWS), available_cpus()))

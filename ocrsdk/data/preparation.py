@@ -45,9 +45,14 @@ class Preparation:
         """The factor that brings a page of this size to the size at evaluation."""
         return min(self.short_side / min(height, width), self.max_side / max(height, width))
 
+    @property
+    def strip_ratio(self) -> float:
+        """Pages that are longer than this many times their width are strips."""
+        return self.max_side / (_STRIP * self.short_side)
+
     def is_strip(self, height: int, width: int) -> bool:
         """Whether ``max_side`` makes a page of this size less than half as large as ``short_side`` asks for."""
-        return self.max_side * min(height, width) < _STRIP * self.short_side * max(height, width)
+        return max(height, width) > self.strip_ratio * min(height, width)
 
     def scale(self, height: int, width: int) -> float:
         """The factor of the preparation, at most 1."""

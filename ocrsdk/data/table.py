@@ -9,7 +9,7 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -18,7 +18,7 @@ import numpy as np
 from ocrsdk.types import Annotation, TextInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -115,6 +115,14 @@ class PageTable(Sequence[Annotation]):
         """The image file of a page."""
         start, end = (int(end) for end in self.arrays["path_ends"][index : index + 2])
         return Path(os.fsdecode(self.arrays["paths"][start:end].tobytes()))
+
+    def named(self, some: range) -> Iterator[tuple[str, str]]:
+        """Image and digest of some pages, which are not made for it."""
+        ends = self.arrays["path_ends"][some.start : some.stop + 1].tolist()
+        digests = self.arrays["digests"][some.start : some.stop].tolist()
+        paths = self.arrays["paths"][ends[0] : ends[-1]].tobytes()
+        for (start, end), digest in zip(pairwise(ends), digests, strict=True):
+            yield os.fsdecode(paths[start - ends[0] : end - ends[0]]), f"{digest:016x}"
 
     def __reduce__(self) -> tuple[Callable[..., PageTable], tuple[object, ...]]:
         """To another process goes the folder, if there is one, else all of it."""

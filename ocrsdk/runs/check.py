@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ocrsdk.cache.encoding import check_codec
 from ocrsdk.data.folder import load_annotations
 from ocrsdk.data.index import FOLDER, PageIndexes
@@ -155,11 +157,12 @@ def read_folder(settings: Settings, root: Path, verify: Verification, progress: 
     sizes = Preparation(settings.data.short_side, settings.data.max_side)
     for report in (*train.reports, *val.reports):
         report_problems(report)
-        strips = [page for page in report.extents if sizes.is_strip(page.height, page.width)]
-        if strips:
+        sides = np.asarray(report.extents)[:, 2:]
+        strips = sides[sides.max(axis=1) > sizes.strip_ratio * sides.min(axis=1)]
+        if len(strips):
             get_logger(__name__).warning(
                 "pages are so long that data.max_side more than halves their text in training: cut them, or raise it",
-                folder=str(report.root), pages=len(strips), longest=max(max(page.height, page.width) for page in strips),
+                folder=str(report.root), pages=len(strips), longest=int(strips.max()),
             )  # fmt: skip
     return FolderData(train, val)
 

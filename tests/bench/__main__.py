@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from tests.bench import reference, runs
-from tests.bench.timing import medians, page_medians
+from tests.bench.timing import machine, medians, page_medians
 
 SIZE = 640
 ROW = "{:<42}{:>12}{:>12}{:>9}{:>9}"
@@ -221,8 +220,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
-    print(f"{machine}, Python {platform.python_version()}, torch {torch.__version__}")
+    print(f"{machine()}, torch {torch.__version__}")
     print(ROW.format("median of one run, one core", "original", "ocrsdk", "ratio", "goal"))
     parts: dict[str, Callable[[], None]] = {
         "target_maps": target_maps,

@@ -12,8 +12,6 @@ import importlib.abc
 import importlib.machinery
 import importlib.metadata
 import itertools
-import os
-import platform
 import sys
 import tempfile
 import types
@@ -39,7 +37,7 @@ from ocrsdk.models.postprocess import PostProcessor
 from ocrsdk.settings.sections import PostProcessSettings, TargetSettings
 from tests.bench.__main__ import curved, quads
 from tests.bench.cache import opened
-from tests.bench.timing import page_medians
+from tests.bench.timing import machine, page_medians
 
 STAND_INS = ("paddle", "torchvision", "torch_npu", "mmcv", "mmdet", "mmengine", "omegaconf", "tqdm", "imageio")
 """Imported by the packages, and used by nothing that is measured."""
@@ -332,7 +330,7 @@ def main() -> None:
     sys.meta_path.append(_StandIns())
     sys.path.append(str(given.packages))
     named = ("paddleocr", "openocr-python", "python-doctr", "mmocr", "rapidocr", "cleval")
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, one core; peers:")
+    print(f"{machine()}, one core; peers:")
     print("  " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in named))
     print(ROW.format("", "peer", "peer", "ocrsdk", "ratio", "goal", "agreement"))
     parts = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -44,3 +46,8 @@ def per_call(call: Callable[[int], object], count: int, rounds: int = 5) -> floa
             call(i)
         found.append((time.perf_counter() - start) / count * 1e6)
     return statistics.median(found)
+
+
+def machine() -> str:
+    """What figures were taken on."""
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"

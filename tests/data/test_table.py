@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ocrsdk.data import folder as folder_module
+from ocrsdk.data.folder import data_fingerprint
 from ocrsdk.data.table import JoinedPages, PageTable, TableBuilder
+from ocrsdk.errors import DataError
 from ocrsdk.types import Annotation, TextInstance
 
 polygons = arrays(np.float32, st.tuples(st.integers(3, 9), st.just(2)), elements=st.floats(-1e6, 1e6, width=32))
@@ -84,3 +87,27 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, name: str):
 
 def test_an_empty_table():
     assert list(PageTable.of([])) == list(JoinedPages([])) == []
+
+
+def test_the_fingerprint_is_that_of_the_pages_however_they_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not of their order and folder; of every label, and of the name and size of every image."""
+
+    def at(folder: str) -> list[Annotation]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for page in some():
+            (tmp_path / folder / page.image.name).write_text("x" * page.state)
+        return [Annotation(tmp_path / folder / page.image.name, page.instances) for page in some()]
+
+    pages = at("a")
+    known = data_fingerprint(pages)
+    monkeypatch.setattr(folder_module, "_ROWS", 2)
+    for same in (pages[::-1], PageTable.of(pages), JoinedPages([PageTable.of(pages[:3]), pages[3:]]), at("b")):
+        assert data_fingerprint(same) == known
+    assert data_fingerprint(pages, []) != known
+    assert data_fingerprint(pages[:-1]) != known
+    assert data_fingerprint([*pages[:-1], Annotation(pages[-1].image, pages[0].instances)]) != known
+    pages[0].image.write_text("longer")
+    assert data_fingerprint(PageTable.of(pages)) != known
+    pages[0].image.unlink()
+    with pytest.raises(DataError, match=r"0\.png: was there a moment ago"):
+        data_fingerprint(PageTable.of(pages))
