@@ -141,8 +141,8 @@ def in_processes(
 
 def _work_off(work: Callable[[int], object], jobs: Iterable[int], pipe: Connection, start: Callable[[], object] | None) -> None:
     """In a child process; an interrupt is for the parent, which ends it."""
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which Python ends those that are left at its own end
     parent = multiprocessing.parent_process()
     if parent is not None:
         end_with_parent(parent.sentinel, signalled=threading.current_thread().name == "MainThread")

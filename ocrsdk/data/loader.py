@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import multiprocessing.util
 import os
 import shutil
 import signal
@@ -150,6 +151,7 @@ class LoaderWatch:
 
     def start(self) -> None:
         """Look at every wait from now on, until this object is gone."""
+        _started.add(self)
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=_look_on, args=(weakref.ref(self),), name="ocrsdk-loader", daemon=True)
             self._thread.start()
@@ -205,6 +207,18 @@ class LoaderWatch:
             self._killed.append(pid)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+_started: weakref.WeakSet[LoaderWatch] = weakref.WeakSet()
+
+
+def _kill_left() -> None:
+    """At the end of Python: it waits for processes that an iterator still holds, and these heed no SIGTERM."""
+    for watch in list(_started):
+        watch.kill()
+
+
+multiprocessing.util.Finalize(None, _kill_left, exitpriority=10)
 
 
 def _look_on(reference: weakref.ref[LoaderWatch]) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,25 @@ def test_the_room_for_locks_is_looked_at_first(monkeypatch: pytest.MonkeyPatch):
         pytest.skip("this system has no /dev/shm")
     with pytest.raises(TrainingError, match="--workers 0"):
         iter(make(Pages(), 1))
+
+
+LEFT = """
+from tests.data.test_loader import Pages
+from ocrsdk import DetectionDataModule
+module = DetectionDataModule(Pages(), Pages(), batch_size=1, workers=2)
+batches = iter(module.train_dataloader())
+next(batches)
+print("one batch", flush=True)
+"""
+
+
+def test_f90_a_program_that_leaves_an_epoch_in_its_middle_ends():
+    """With an iterator that still holds its processes; these heed no signal of a terminal."""
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen([sys.executable, "-c", LEFT], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.communicate(timeout=60)[0] == "one batch\n"
+        assert process.returncode == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
