@@ -312,8 +312,7 @@ def pack(polygons: Sequence[ArrayLike] | NDArray[np.floating]) -> tuple[FloatArr
     """Ragged polygons, or (n, N, 2), as points (P, 2) float64 and offsets: item i is ``points[offsets[i]:offsets[i+1]]``."""
     if isinstance(polygons, np.ndarray) and polygons.ndim == 3 and polygons.shape[2] == 2:  # all of one length
         return polygons.reshape(-1, 2).astype(np.float64), np.arange(len(polygons) + 1) * polygons.shape[1]
-    offsets = np.zeros(len(polygons) + 1, dtype=np.int64)
-    np.cumsum([len(polygon) for polygon in polygons], out=offsets[1:])  # type: ignore[arg-type]
+    offsets = np.array([0, *itertools.accumulate(len(polygon) for polygon in polygons)], dtype=np.int64)  # type: ignore[arg-type]
     points = np.concatenate(polygons, dtype=np.float64) if len(polygons) else np.empty((0, 2))
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"a polygon is an array of (N, 2) points; found the shape {np.shape(polygons[0])}")

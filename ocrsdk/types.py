@@ -59,11 +59,13 @@ class Annotation:
         return self._digest
 
     def _find_digest(self) -> str:
+        import numpy as np
+
         digest = hashlib.sha256()
         for instance in self.instances:
             head = f"{len(instance.polygon)} {instance.ignore:d} {len(instance.text)} {instance.text}\n"
             digest.update(head.encode("utf-8", "replace"))
-            digest.update(instance.polygon.astype("<f4").tobytes())
+            digest.update(np.asarray(instance.polygon, "<f4").tobytes())
         return digest.hexdigest()[:16]
 
 

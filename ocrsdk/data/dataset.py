@@ -298,19 +298,19 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[SampleIndex]:
         indices, draws = self._drawn()
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)[self.start :]
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)[self.start :].astype(np.uint32)
         return (SampleIndex(self.epoch, int(indices[at]), int(draws[at])) for at in order)
 
-    def _drawn(self) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    def _drawn(self) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
         """The pages of this epoch in the order of the set, and how often each was drawn before."""
         indices, draws, first = [], [], 0
         for number, share in enumerate(self.shares):
             whole = int(share.weight)
-            indices.append(np.tile(np.arange(first, first + share.pages), whole))
+            indices.append(np.tile(np.arange(first, first + share.pages, dtype=np.uint32), whole))
             draws.append(np.repeat(np.arange(whole, dtype=np.uint16), share.pages))
             if share.rest:
                 more = np.random.default_rng((self.seed, self.epoch, number)).permutation(share.pages)[: share.rest]
-                indices.append(first + np.sort(more))
+                indices.append((first + np.sort(more)).astype(np.uint32))
                 draws.append(np.full(share.rest, whole, np.uint16))
             first += share.pages
         return np.concatenate(indices), np.concatenate(draws)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,6 +86,18 @@ class DataReport:
         self.extents.extend(part.extents)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection, which looks at millions of living objects over and over while they are made."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class _Part(NamedTuple):
     """What was read of some entries."""
 
@@ -138,7 +151,8 @@ def load_annotations(
     )  # fmt: skip
     if indexes is not None and (kept := indexes.load(how)) is not None:
         return kept[0], DataReport.of(root, kept[1])
-    layout = find_pages(root, format, format_options, images, folders)
+    with _uncollected():
+        layout = find_pages(root, format, format_options, images, folders)
     report = DataReport(root, unread=layout.unread, unlisted=layout.unlisted)
     report.formats = tuple(dict.fromkeys(entry.kind.name for entry in layout.entries))
     if layout.problems and on_bad_sample == "stop":

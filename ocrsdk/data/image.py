@@ -131,11 +131,23 @@ class _Header(NamedTuple):
     """Whether its end mark is there. Without it, all pixels are there, too."""
 
 
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""A pipe is opened without waiting for a writer, to be told from a file."""
+
+
 def _read(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageError(f"{path}: is no file, but a folder, a pipe or a device")
-        return path.read_bytes()
+        descriptor = os.open(path, _READ)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(f"{path}: is no file, but a folder, a pipe or a device")
+            data = os.read(descriptor, status.st_size + 1)
+            while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
+                data += more  # a call gives two gigabytes at most, and less from some file systems
+            return data
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -436,7 +436,8 @@ class _Places:
         named = [folder / name for folder in around for name in IMAGE_FOLDERS]
         self.places = [*first, *around, *(folder for folder in named if folder.is_dir())]
         self._folders = folders
-        self._ways: dict[str, list[Path]] = {}
+        self._ways: dict[str, tuple[list[Listing], list[Path]]] = {}
+        """Folder that a label names -> what lies in those that may be meant, and those not looked at yet, the next one last."""
         self._listed: dict[Path, Listing | None] = {}
         self._by_label: dict[str, tuple[Listing, int]] = {}
 
@@ -448,13 +449,18 @@ class _Places:
             parent, _, name = way.rstrip("/").rpartition("/")
             if way.startswith("/"):
                 parent = f"/{parent}"
-            plain = plain_name(name)
             if parent not in self._ways:
-                self._ways[parent] = [*dict.fromkeys([*(place / parent for place in self.places), *self.places])]
-            for folder in self._ways[parent]:
-                listing = self._list(folder)
-                if listing is not None and (at := listing.image(plain)) is not None:
+                self._ways[parent] = [], [*dict.fromkeys([*(place / parent for place in self.places), *self.places])][::-1]
+            looked, left = self._ways[parent]
+            for listing in looked:
+                if (at := listing.image(name)) is not None:
                     return listing, at
+            while left:  # a folder is looked at when those before it do not have the image
+                further = self._list(left.pop())
+                if further is not None:
+                    looked.append(further)
+                    if (at := further.image(name)) is not None:
+                        return further, at
         return None
 
     def labelled_by(self, label: str, kind: AnnotationFormat) -> tuple[Listing, int] | None:

@@ -88,11 +88,17 @@ class Listing:
             self._images = [name for name in self.files if suffix_of(name) in IMAGE_SUFFIXES]
         return self._images
 
-    def image(self, plain: str) -> int | None:
-        """Where in ``files`` the image of a plain name stands; None if there is none."""
+    def image(self, name: str) -> int | None:
+        """Where in ``files`` the image of a name stands, its ending in whatever case; None if there is none."""
         if self._by_plain is None:
-            self._by_plain = {plain_name(name): at for at, name in enumerate(self.files) if suffix_of(name) in IMAGE_SUFFIXES}
-        return self._by_plain.get(plain)
+            self._by_plain = {}
+            for at, file in enumerate(self.files):
+                if file[file.rfind(".") :] in IMAGE_SUFFIXES and file.isascii():
+                    self._by_plain[file] = at
+                elif suffix_of(file) in IMAGE_SUFFIXES:
+                    self._by_plain[plain_name(file)] = at
+        found = self._by_plain.get(name)
+        return found if found is not None else self._by_plain.get(plain_name(name))
 
     def digest(self) -> str:
         """32 hex digits that change with any name or state."""

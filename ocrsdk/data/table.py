@@ -83,8 +83,6 @@ class PageTable(Sequence[Annotation]):
         for name, values in self.arrays.items():
             with (folder / f"{name}.npy").open("xb") as file:
                 np.save(file, values, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
 
     def __len__(self) -> int:
         return len(self.arrays["path_ends"]) - 1

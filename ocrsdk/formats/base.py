@@ -108,11 +108,11 @@ class LabelledPage:
         """Take out regions that cross themselves, touch themselves or have no area: they become faults."""
         if not self.instances:
             return
-        valid = are_valid(*pack([instance.polygon for instance in self.instances]))
-        if valid.all():
+        valid = are_valid(*pack([instance.polygon for instance in self.instances])).tolist()
+        if False not in valid:
             return
         kept = []
-        for instance, where, fine in zip(self.instances, self.places, valid.tolist(), strict=True):
+        for instance, where, fine in zip(self.instances, self.places, valid, strict=True):
             if fine:
                 kept.append((instance, where))
             else:
@@ -137,7 +137,7 @@ def outline(points: object) -> NDArray[np.float32]:
         raise ValueError(f"{cut(points)} where corners were expected")
     flat: Sequence[Any] = points
     if points and isinstance(points[0], list | tuple):
-        if not all(isinstance(point, list | tuple) and len(point) == 2 for point in points):
+        if not (set(map(type, points)) <= {list, tuple} and set(map(len, points)) == {2}):
             bad = next(point for point in points if not (isinstance(point, list | tuple) and len(point) == 2))
             raise ValueError(f"corner {cut(bad)} is no pair of numbers")
         flat = list(chain.from_iterable(points))

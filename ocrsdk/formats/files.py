@@ -70,6 +70,13 @@ class LabelFile:
         for part in self.parts():
             yield part.first_line, part.text
 
+    def before(self, mark: str) -> str:
+        """Its content up to a mark; all of it if there is none."""
+        if self._whole is None:
+            return self.text.partition(mark)[0]
+        end = self._whole.find(mark, self._start, self._end)
+        return self._whole[self._start : end if end >= 0 else self._end].removesuffix("\r")
+
     def parts(self) -> Iterator[LabelFile]:
         """Its lines that are not blank, each as if it were the whole file; errors name the same file and line.
 
@@ -80,9 +87,9 @@ class LabelFile:
         while start <= len(text):
             end = text.find("\n", start)
             end = len(text) if end < 0 else end
-            part = LabelFile(self.path)
-            part._whole, part._start, part._end, part.first_line = text, start, end, number
-            if not part.is_blank:
+            if end > start and (text[start] > " " or text[start:end].strip()):
+                part = LabelFile(self.path)
+                part._whole, part._start, part._end, part.first_line = text, start, end, number
                 yield part
             start, number = end + 1, number + 1
 
@@ -215,7 +222,7 @@ def parse_json(text: str) -> Any:
         ValueError: It is none, or holds a key twice; the message says what is wrong.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return _decoder.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} (column {error.colno})") from error
     except _TwiceError as error:
@@ -239,6 +246,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise _TwiceError(key)
             seen.add(key)
     return made
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _second(text: str, key: str) -> int:

@@ -45,7 +45,7 @@ class PaddleOCR(AnnotationFormat):
 
     def parts(self, file: LabelFile) -> Iterator[tuple[str, LabelFile]]:
         """The lines."""
-        return ((part.text.partition("\t")[0], part) for part in file.parts())
+        return ((part.before("\t"), part) for part in file.parts())
 
     def read(self, file: LabelFile) -> Iterator[LabelledPage]:
         """A page for each line."""
