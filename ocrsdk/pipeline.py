@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocrsdk.errors import CheckpointError, SettingsError
-from ocrsdk.runs.check import FolderData, GivenData, check_run, read_split, report_problems, sources_in, verification
+from ocrsdk.runs.check import FolderData, GivenData, check_run, read_split, report_problems, sources_or_root, verification
 from ocrsdk.settings.schema import Settings
-from ocrsdk.settings.sections import EVALUATION_DATA, SourceSettings
+from ocrsdk.settings.sections import EVALUATION_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -246,8 +246,7 @@ class Pipeline:
         if root is None:
             raise SettingsError(f"no data folder given. Try: ocrsdk {command} CHECKPOINT DATA", parameter="data")
         given = self.settings.data
-        val = sources_in(root, given.val, given)
-        sources = val if all(source.path.exists() for source in val) else sources_in(root, [SourceSettings(path=".")], given)
+        sources = sources_or_root(root, given.val, given)
         split = read_split(sources, self.settings, verification(self.settings))
         for report in split.reports:
             report_problems(report)

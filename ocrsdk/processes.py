@@ -10,6 +10,7 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import pickle
 import runpy
 import signal
 import subprocess
@@ -17,6 +18,8 @@ import sys
 import threading
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, TypeVar
+
+from ocrsdk.errors import OcrsdkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -94,7 +97,8 @@ def in_processes(
     """``work(0)``, ``work(1)`` and so on, in this order, made by child processes.
 
     They are forked from this one, so ``work`` may be any function, and what it holds is not copied; results are pickled. Where
-    processes cannot be forked, and where one would do, all is made here. They are ended when the iterator is closed.
+    processes cannot be forked, as in a daemon of multiprocessing, and where one would do, all is made here. They are ended when the
+    iterator is closed.
 
     Args:
         work: Makes a result from the number of a job.
@@ -103,10 +107,11 @@ def in_processes(
         start: Called in each process first.
 
     Raises:
-        ChildProcessError: A process was ended by somebody else.
+        OcrsdkError: A process was ended by somebody else.
     """
     count = min(jobs, processes)
-    if count < 2 or sys.platform == "darwin" or "fork" not in multiprocessing.get_all_start_methods():
+    can_fork = sys.platform != "darwin" and "fork" in multiprocessing.get_all_start_methods()
+    if count < 2 or not can_fork or multiprocessing.current_process().daemon:
         yield from map(work, range(jobs))
         return
     context = multiprocessing.get_context("fork")
@@ -115,11 +120,11 @@ def in_processes(
     try:
         for number in range(count):
             ours, theirs = context.Pipe(duplex=False)
-            child = context.Process(target=_work_off, args=(work, range(number, jobs, count), theirs, start), daemon=True)
-            child.start()
-            theirs.close()
-            children.append(child)
             pipes.append(ours)
+            with theirs:
+                child = context.Process(target=_work_off, args=(work, range(number, jobs, count), theirs, start), daemon=True)
+                child.start()
+            children.append(child)
         for job in range(jobs):
             try:
                 done, result = pipes[job % count].recv()
@@ -127,15 +132,16 @@ def in_processes(
                 child = children[job % count]
                 child.join()
                 told = f"a process at work was ended (exit code {child.exitcode}); is there memory enough?"
-                raise ChildProcessError(told) from None
+                raise OcrsdkError(told) from None
             if not done:
                 raise result
             yield result
     finally:
         for child in children:
             child.kill()
-        for child, pipe in zip(children, pipes, strict=True):
+        for child in children:
             child.join()
+        for pipe in pipes:
             pipe.close()
 
 
@@ -153,7 +159,7 @@ def _work_off(work: Callable[[int], object], jobs: Iterable[int], pipe: Connecti
         try:
             answer = True, work(job)
         except Exception as error:  # noqa: BLE001 - raised again in the parent
-            answer = False, error
+            answer = False, _sendable(error)
         try:
             pipe.send(answer)
         except BrokenPipeError:
@@ -162,6 +168,15 @@ def _work_off(work: Callable[[int], object], jobs: Iterable[int], pipe: Connecti
             pipe.send((False, TypeError(f"{type(answer[1]).__name__} cannot be sent: {error}: {answer[1]}")))
         if not answer[0]:
             return
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one that says the same, if it does not survive being pickled."""
+    try:
+        again = pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - whatever its class does
+        again = None
+    return error if type(again) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import time
 import uuid
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from ocrsdk.errors import DataError
+from ocrsdk.errors import DataError, OcrsdkError
 from ocrsdk.processes import in_processes
 from tests.training.runs import SMALL
 
@@ -147,8 +149,36 @@ def test_a_process_at_work_that_is_killed_is_told():
             os.kill(os.getpid(), signal.SIGKILL)
         return job
 
-    with pytest.raises(ChildProcessError, match="exit code -9"):
+    with pytest.raises(OcrsdkError, match="exit code -9"):
         list(in_processes(work, 6, 2))
+
+
+class OddError(Exception):
+    """Is pickled, and cannot be made again."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}")
+
+
+def test_an_error_that_cannot_be_sent_is_told():
+    def work(job: int) -> int:
+        raise OddError("page", str(job))
+
+    with pytest.raises(RuntimeError, match="OddError: page 0"):
+        next(in_processes(work, 4, 2))
+
+
+def in_a_daemon(pipe: Connection) -> None:
+    pipe.send([pid == os.getpid() for pid in in_processes(lambda _: os.getpid(), 4, 2)])
+
+
+def test_a_daemon_does_the_work_itself():
+    ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=in_a_daemon, args=(theirs,), daemon=True)
+    process.start()
+    assert ours.poll(30)
+    assert ours.recv() == [True] * 4
+    process.join()
 
 
 AT_WORK = """

@@ -18,8 +18,7 @@ from ocrsdk.data.source import Page, SampleSource
 from ocrsdk.data.transforms import prepare
 from ocrsdk.errors import CacheError, SettingsError
 from ocrsdk.runs.build import eval_transform, train_transform
-from ocrsdk.runs.check import read_split, sources_in
-from ocrsdk.settings.sections import SourceSettings
+from ocrsdk.runs.check import read_split, sources_or_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,9 +48,8 @@ def measure(settings: Settings, data: Path, pages: int, cache: SampleCache, prog
     if not cache.backend.enabled:
         raise SettingsError("cache.backend=none keeps nothing, so there is nothing to measure. Try: --set cache.backend=diskcache")
     given = settings.data
-    train = sources_in(data, given.train, given)
-    there = train if all(source.path.exists() for source in train) else sources_in(data, [SourceSettings(path=".")], given)
-    found = read_split(there, settings, "header").annotations
+    unkept = settings.model_copy(update={"data": given.model_copy(update={"index": False})})
+    found = read_split(sources_or_root(data, given.train, given), unkept, "header").annotations
     annotations = found[:: max(1, len(found) // pages)][:pages]
     preparation, whole = train_transform(settings).preparation, EvalDataset(annotations, eval_transform(settings))
     targets = settings.targets

@@ -6,6 +6,7 @@ What it does itself knows versions and bytes only; what knows pages is in the mo
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,7 @@ from ocrsdk.plugins.manager import call
 from ocrsdk.runs.cache import open_run_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ocrsdk.cache.base import CacheBackend
     from ocrsdk.cache.store import SampleCache
@@ -194,11 +195,23 @@ class CacheControl:
         for info in versions:
             backend.remove_version(info.version)
 
-    def remove_indexes(self) -> int:
-        """Remove what was kept of data sets; returns of how many."""
-        from ocrsdk.data.index import FOLDER, remove_indexes
+    def indexes(self) -> list[Path]:
+        """Where what was read of data sets is kept."""
+        from ocrsdk.data.index import FOLDER, PageIndexes
 
-        return remove_indexes(self.settings.cache.dir / FOLDER)
+        return PageIndexes(self.settings.cache.dir / FOLDER).kept()
+
+    def remove_indexes(self, indexes: Iterable[Path]) -> None:
+        """Remove some of ``indexes``; runs that use them go on.
+
+        Raises:
+            CacheError: One cannot be removed.
+        """
+        for place in indexes:
+            try:
+                shutil.rmtree(place)
+            except OSError as error:
+                raise CacheError(f"{place}: cannot be removed ({error.strerror})") from error
 
     def prunable(self) -> list[VersionInfo]:
         """The versions that ``prune`` would remove: neither current nor open in a live process.

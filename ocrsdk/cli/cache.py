@@ -215,9 +215,7 @@ def clear(
     if len(asked) != 1:
         raise SettingsError("say what to clear: one of --version V, --stale, --all, --rebuild")
     control = _control(config, sets, run)
-    _remove(control, control.removable(asked[0]), dry_run, yes, json)
-    if all_ and not dry_run and (count := control.remove_indexes()) and not json:
-        say(f"removed {count} indexes of data sets")
+    _remove(control, control.removable(asked[0]), dry_run, yes, json, control.indexes() if all_ else [])
 
 
 @app.command()
@@ -233,18 +231,24 @@ def prune(
     _remove(control, control.prunable(), dry_run, yes=True, json=json)
 
 
-def _remove(control: CacheControl, versions: list[VersionInfo], dry_run: bool, yes: bool, json: bool) -> None:
+def _remove(
+    control: CacheControl, versions: list[VersionInfo], dry_run: bool, yes: bool, json: bool, indexes: Sequence[Path] = ()
+) -> None:
     for info in versions if not json else ():
         used = "; open in a live process" if info.in_use else ""
         what = f"{info.version}: {info.usage.entries:,} entries, {_size(info.usage.bytes)}{used}"
         say(f"{'would remove' if dry_run else 'remove'} {what}")
-    if not dry_run and versions:
+    if indexes and not json:
+        say(f"{'would remove' if dry_run else 'remove'} {len(indexes)} indexes of data sets")
+    if not dry_run and (versions or indexes):
         if not yes and not typer.confirm("Remove them?", err=True):
             raise typer.Exit(1)
         control.clear(versions)
+        control.remove_indexes(indexes)
     if json:
-        print_json({"removed": not dry_run, "versions": [info.as_dict() for info in versions]})
-    elif not versions:
+        told = {"versions": [info.as_dict() for info in versions], "indexes": [str(path) for path in indexes]}
+        print_json({"removed": not dry_run, **told})
+    elif not versions and not indexes:
         say("nothing to remove")
 
 

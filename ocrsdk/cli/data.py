@@ -270,17 +270,17 @@ def _splits(
     path: Path, options: dict[str, object], config: Path | None, sets: list[str] | None
 ) -> tuple[Settings, list[list[PageSource]]]:
     """Settings, and the folders or label files that PATH stands for: those of training and of validation, or PATH itself."""
-    from ocrsdk.runs.check import sources_in
-    from ocrsdk.settings.sections import SourceSettings
+    from ocrsdk.runs.check import sources_or_root
 
     settings, _ = load_settings(config, sets, options)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     given = settings.data
-    splits = [sources_in(path, given.train, given), sources_in(path, given.val, given)]
-    if all(source.path.exists() for sources in splits for source in sources) and splits[0] != splits[1]:
-        return settings, splits
-    return settings, [sources_in(path, [SourceSettings(path=".")], given)]
+    train, val = (sources_or_root(path, sources, given) for sources in (given.train, given.val))
+    itself = path / "."
+    if train == val or itself in (train[0].path, val[0].path):
+        return settings, [sources_or_root(path, (), given)]
+    return settings, [train, val]
 
 
 def _read(sources: list[PageSource], settings: Settings) -> Sequence[Page]:

@@ -267,7 +267,7 @@ class Share(NamedTuple):
     @property
     def rest(self) -> int:
         """Pages that are drawn once more than the others."""
-        return round((self.weight - int(self.weight)) * self.pages)
+        return max(round((self.weight - int(self.weight)) * self.pages), int(self.weight < 1))
 
     @property
     def drawn(self) -> int:

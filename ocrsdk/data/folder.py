@@ -8,6 +8,7 @@ import os
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,12 +146,12 @@ def load_annotations(
         DataError: The folder or (with ``stop``) one of its samples cannot be used.
     """
     began, folders = time.time_ns(), Folders()
-    how = manner(
+    how = {} if indexes is None else manner(
         root, images, on_bad_sample=on_bad_sample, outside=outside, verify=verify, on_bad_box=on_bad_box, format=format,
         format_options=dict(format_options or {}),
     )  # fmt: skip
-    if indexes is not None and (kept := indexes.load(how)) is not None:
-        return kept[0], DataReport.of(root, kept[1])
+    if indexes is not None and (found := indexes.load(how, partial(DataReport.of, root))) is not None:
+        return found
     with _uncollected():
         layout = find_pages(root, format, format_options, images, folders)
     report = DataReport(root, unread=layout.unread, unlisted=layout.unlisted)
@@ -163,7 +164,7 @@ def load_annotations(
 
     def read(job: int) -> _Part:
         pages, found = TableBuilder(), DataReport(root)
-        for entry in islice(layout.entries, job * size, (job + 1) * size):
+        for entry in layout.entries[job * size : (job + 1) * size]:
             try:
                 annotation = read_sample(entry, outside, verify, found, on_bad_box)
             except DataError as error:
@@ -178,14 +179,11 @@ def load_annotations(
     pages = TableBuilder()
     jobs = -(-len(layout.entries) // size)
     with closing(in_processes(read, jobs, available_cpus(), lambda: cv2.setNumThreads(0))) as parts:
-        try:
-            for part in _told(parts, layout, size, progress):
-                if part.error is not None:
-                    raise part.error
-                pages.extend(part.pages)
-                report.extend(part.report)
-        except ChildProcessError as error:
-            raise DataError(f"{root}: {error}") from error
+        for part in _told(parts, layout, size, progress):
+            if part.error is not None:
+                raise part.error
+            pages.extend(part.pages)
+            report.extend(part.report)
     if not len(pages):
         first = f" ({len(report.skipped)} skipped); the first: {report.skipped[0]}" if report.skipped else ""
         raise DataError(f"{root}: no usable sample is left{first}")

@@ -52,7 +52,10 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         except Exception as error:  # Pillow's readers raise many kinds
             raise ImageError(f"{name}: cannot be decoded; the file is damaged ({type(error).__name__})") from error
     flags = cv2.IMREAD_COLOR_RGB if header.bits <= 8 else cv2.IMREAD_UNCHANGED
-    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error:  # of some sizes that it finds in a header, it tells so
+        pixels = None
     if pixels is None:
         raise ImageError(f"{name}: cannot be decoded; the {header.format} file is damaged, or of a kind that OpenCV does not read")
     if header.bits > 8:
@@ -259,14 +262,17 @@ def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
     """
     if data[:2] != b"\xff\xd8" or not data.endswith(_END_OF_IMAGE):
         return None
-    at, end = 2, len(data)
+    at, end, size = 2, len(data), None
     while at + 9 < end and data[at] == 0xFF:
         mark, length = data[at + 1], (data[at + 2] << 8) + data[at + 3]
-        if mark in _FRAMES:
-            height, width = (data[at + 5] << 8) + data[at + 6], (data[at + 7] << 8) + data[at + 8]
-            fine = data[at + 4] == 8 and length == 8 + 3 * data[at + 9] and 0 < height * width <= MAX_PIXELS
-            return (height, width) if fine and data[at + 9] in (1, 3) else None
-        if mark not in _HARMLESS or length < 2:
+        if mark == _SCAN:
+            return size
+        if mark in _FRAMES and size is None:
+            size = (data[at + 5] << 8) + data[at + 6], (data[at + 7] << 8) + data[at + 8]
+            fine = data[at + 4] == 8 and length == 8 + 3 * data[at + 9] and data[at + 9] in (1, 3)
+            if not fine or not 0 < size[0] * size[1] <= MAX_PIXELS:
+                return None
+        elif mark not in _HARMLESS or length < 2:
             return None
         at += 2 + length
     return None
@@ -274,8 +280,10 @@ def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
 
 _FRAMES = (0xC0, 0xC1, 0xC2)
 """Marks of frames that every reader knows: baseline, extended and progressive."""
+_SCAN = 0xDA
+"""The mark of pixels."""
 _HARMLESS = (0xDB, 0xC4, 0xDD, 0xFE, 0xE0)
-"""Marks of tables, of restarts, of comments and of JFIF, before the frame."""
+"""Marks of tables, of restarts, of comments and of JFIF."""
 
 
 def is_blank(image: NDArray[np.uint8]) -> bool:

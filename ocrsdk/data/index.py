@@ -13,30 +13,34 @@ inode of every file in it. If one differs, all is read again.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import PIL
 
 from ocrsdk.data.listing import Folders
 from ocrsdk.data.preparation import opencv_version
 from ocrsdk.data.table import PageTable
-from ocrsdk.errors import DataError
 from ocrsdk.fingerprint import fingerprint
 from ocrsdk.logs import get_logger
 from ocrsdk.plugins.manager import installed
 from ocrsdk.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+Report = TypeVar("Report")
 
 FOLDER = "indexes"
-_SCHEMA = 1
+_SCHEMA = 2
 _SETTLED = 1_000_000_000
 """Nanoseconds for which a file has to be at rest: one that is written twice within a tick of the clock looks the same."""
 
@@ -51,11 +55,12 @@ class PageIndexes:
 
     folder: Path
 
-    def load(self, how: Mapping[str, object]) -> tuple[PageTable, dict[str, Any]] | None:
+    def load(self, how: Mapping[str, object], told: Callable[[dict[str, Any]], Report]) -> tuple[PageTable, Report] | None:
         """The pages that were read that way, and the report about them; None if there are none, or if something has changed.
 
         Args:
             how: Everything that decides what is read, JSON-ready; see ``manner``.
+            told: Makes the report of what was kept of it.
         """
         place = self.folder / fingerprint(how)
         try:
@@ -65,14 +70,14 @@ class PageIndexes:
             table = PageTable.mapped(place)
             if _checksums(table) != document["checksums"]:
                 raise ValueError("a file has other bytes than were written")
+            return table, told(document["report"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
             get_logger(__name__).warning(
                 "the index of a data set is damaged; labels are read again", folder=str(place), reason=str(error)
             )
             return None
-        return table, document["report"]
 
     def keep(
         self, how: Mapping[str, object], table: PageTable, report: Mapping[str, object], folders: Folders, began: int
@@ -102,8 +107,13 @@ class PageIndexes:
             shutil.rmtree(new, ignore_errors=True)
             get_logger(__name__).warning("the index of a data set cannot be kept", folder=str(self.folder), reason=str(error))
             return table
-        self._sweep()
+        with suppress(OSError):  # other processes do the same
+            self._sweep()
         return mapped
+
+    def kept(self) -> list[Path]:
+        """The folder of each."""
+        return sorted(path.parent for path in self.folder.glob("*/index.json"))
 
     def _sweep(self) -> None:
         """Remove what is of no use: replaced ones, half-written ones, those of data sets that are gone."""
@@ -120,33 +130,30 @@ class PageIndexes:
 
 
 def manner(root: Path, images: Path | None, **policies: object) -> dict[str, object]:
-    """Everything that decides what is read of a data set: where it is, how it is read, and what reads it."""
-    formats = sorted(installed().classes("annotation format"))
-    programs = {name: installed().distribution("annotation format", name) for name in formats}
-    return {
-        "root": str(root.absolute()), "images": str(images.absolute()) if images is not None else None, "policies": policies,
+    """Everything that decides what is read of a data set, JSON-ready: where (as written, and as meant), how, and by what."""
+    classes = installed().classes("annotation format")
+    programs = {name: installed().distribution("annotation format", name) for name in sorted(classes)}
+    files = {inspect.getsourcefile(kind) for kind in classes.values()} - {None}
+    code = sorted({*Path(__file__).parent.glob("*.py"), *(Path(str(file)) for file in files)})
+    document = {
+        "root": str(root.absolute()), "written": [str(root), str(images)], "images": str(images.absolute()) if images else None,
+        "policies": policies,
         "program": {
-            "schema": _SCHEMA, "ocrsdk": __version__, "opencv": opencv_version(), "numpy": np.__version__, "formats": programs,
+            "schema": _SCHEMA, "ocrsdk": __version__, "code": _digest_of(code), "formats": programs,
+            "opencv": opencv_version(), "pillow": PIL.__version__, "numpy": np.__version__,
         },
     }  # fmt: skip
+    ready: dict[str, object] = json.loads(json.dumps(document, default=str))
+    return ready
+
+
+def _digest_of(files: Sequence[Path]) -> str:
+    """32 hex digits that change with any of some files: a plug-in may be edited without a new version."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _checksums(table: PageTable) -> dict[str, str]:
     return {name: hashlib.blake2b(values.data, digest_size=16).hexdigest() for name, values in table.arrays.items()}
-
-
-def remove_indexes(folder: Path) -> int:
-    """Remove all that are kept in ``folder``; returns how many there were.
-
-    Raises:
-        DataError: One cannot be removed.
-    """
-    if not folder.is_dir():
-        return 0
-    places = [place for place in folder.iterdir() if (place / "index.json").is_file()]
-    for place in places:
-        try:
-            shutil.rmtree(place)
-        except OSError as error:
-            raise DataError(f"{place}: cannot be removed ({error.strerror})") from error
-    return len(places)

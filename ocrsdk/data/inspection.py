@@ -288,7 +288,8 @@ def _of_copies(images: Sequence[tuple[int, Path]]) -> Iterable[Finding]:
                     digest = hashlib.file_digest(file, "sha256").digest()
             except OSError:
                 continue
+            is_first = digest not in same
             other, first = same.setdefault(digest, (number, path))
-            if first != path or other != number:
+            if not is_first:
                 kind = "copy" if other == number else "leak"
                 yield Finding(kind, str(path), 0, f"{path}: has the same bytes as {first}")

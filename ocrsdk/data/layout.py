@@ -447,8 +447,8 @@ class _Places:
             return None
         for way in (named, named.replace("\\", "/")) if "\\" in named else (named,):
             parent, _, name = way.rstrip("/").rpartition("/")
-            if way.startswith("/"):
-                parent = f"/{parent}"
+            if not parent and way.startswith("/"):
+                parent = "/"
             if parent not in self._ways:
                 self._ways[parent] = [], [*dict.fromkeys([*(place / parent for place in self.places), *self.places])][::-1]
             looked, left = self._ways[parent]

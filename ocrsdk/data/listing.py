@@ -96,7 +96,8 @@ class Listing:
                 if file[file.rfind(".") :] in IMAGE_SUFFIXES and file.isascii():
                     self._by_plain[file] = at
                 elif suffix_of(file) in IMAGE_SUFFIXES:
-                    self._by_plain[plain_name(file)] = at
+                    self._by_plain[file] = at  # two names may differ in their endings' case alone
+                    self._by_plain.setdefault(plain_name(file), at)
         found = self._by_plain.get(name)
         return found if found is not None else self._by_plain.get(plain_name(name))
 

@@ -40,6 +40,7 @@ class PageTable(Sequence[Annotation]):
 
     def __init__(self, arrays: Arrays, folder: Path | None = None) -> None:
         self.arrays, self._folder = arrays, folder
+        self._file = _inode(folder) if folder is not None else None
 
     @classmethod
     def of(cls, annotations: Iterable[Annotation]) -> PageTable:
@@ -50,13 +51,19 @@ class PageTable(Sequence[Annotation]):
         return builder.table()
 
     @classmethod
-    def mapped(cls, folder: Path) -> PageTable:
+    def mapped(cls, folder: Path, file: int | None = None) -> PageTable:
         """The table that was saved in ``folder``.
+
+        Args:
+            folder: Where the arrays lie.
+            file: The inode of the file of points, if it has to be a certain one.
 
         Raises:
             OSError: A file cannot be read.
-            ValueError: A file is damaged.
+            ValueError: A file is damaged, or another table lies there by now.
         """
+        if file is not None and _inode(folder) != file:
+            raise ValueError(f"{folder}: the pages that were kept there have been replaced; start again")
         arrays: dict[str, NDArray[Any]] = {}
         for name, dtype in _COLUMNS.items():
             found = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -125,8 +132,12 @@ class PageTable(Sequence[Annotation]):
     def __reduce__(self) -> tuple[Callable[..., PageTable], tuple[object, ...]]:
         """To another process goes the folder, if there is one, else all of it."""
         if self._folder is not None:
-            return PageTable.mapped, (self._folder,)
+            return PageTable.mapped, (self._folder, self._file)
         return PageTable, (self.arrays,)
+
+
+def _inode(folder: Path) -> int:
+    return (folder / "points.npy").stat().st_ino
 
 
 class TableBuilder:

@@ -89,6 +89,16 @@ def prepare(image: NDArray[np.uint8], preparation: Preparation) -> tuple[NDArray
     return cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA), matrix  # type: ignore[return-value]
 
 
+def _sees(matrix: Matrix, height: int, width: int) -> bool:
+    """Whether a page lies before the eye as a whole: what is behind it would turn up in the view once more, upside down."""
+    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]])
+    return bool((corners @ matrix[2] > _NEAREST).all())
+
+
+_NEAREST = 0.05
+"""The distance of a page's corner from the eye, where that of the view is 1."""
+
+
 @dataclass(frozen=True)
 class EvalTransform:
     """Resize so that the shorter side is ``short_side`` pixels, then pad right and below to multiples of 32."""
@@ -159,7 +169,7 @@ class TrainTransform:
             matrix = matrix @ horizontal_flip(width)
         matrix = self._place_crop(matrix, height, width, polygons, rng) @ matrix
         own = own_transforms(given.transforms).draw(self.crop, rng) if given.transforms else None
-        if own is not None:
+        if own is not None and _sees(own.matrix @ matrix, height, width):
             matrix = own.matrix @ matrix
         view = self._jitter(warp(image, matrix, self.crop, self.crop), rng)
         return own(view) if own is not None else view, matrix

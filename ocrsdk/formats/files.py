@@ -87,7 +87,7 @@ class LabelFile:
         while start <= len(text):
             end = text.find("\n", start)
             end = len(text) if end < 0 else end
-            if end > start and (text[start] > " " or text[start:end].strip()):
+            if end > start and (" " < text[start] < "\x7f" or text[start:end].strip()):
                 part = LabelFile(self.path)
                 part._whole, part._start, part._end, part.first_line = text, start, end, number
                 yield part

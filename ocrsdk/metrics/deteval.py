@@ -35,7 +35,7 @@ _TOUCHING = 1e-9
 
 @dataclass(frozen=True)
 class DetEvalScore:
-    """Sums of one image or of many; ratios are 0 where nothing is there to be counted."""
+    """Sums of one image or of many."""
 
     recall_sum: float = 0.0
     """What the texts count that were found."""
@@ -50,13 +50,13 @@ class DetEvalScore:
 
     @property
     def recall(self) -> float:
-        """Share of the texts."""
-        return self.recall_sum / self.gt_cared if self.gt_cared else 0.0
+        """Share of the texts; 1 when there are none."""
+        return self.recall_sum / self.gt_cared if self.gt_cared else 1.0
 
     @property
     def precision(self) -> float:
-        """Share of the detections."""
-        return self.precision_sum / self.det_cared if self.det_cared else 0.0
+        """Share of the detections; without any, 1 if there was nothing to find, else 0."""
+        return self.precision_sum / self.det_cared if self.det_cared else float(not self.gt_cared)
 
     @property
     def hmean(self) -> float:

@@ -125,7 +125,11 @@ def build_run(checked: CheckedRun, trained: bool = False) -> RunParts:
 def fingerprint_of(data: TrainingData) -> str:
     """16 hex digits that change with any page or label, where the data tell what they hold."""
     if isinstance(data, FolderData):
-        return data_fingerprint(data.train.annotations, data.val.annotations)
+        sources = (*data.train.sources, *data.val.sources)
+        if len(sources) == 2 and all(source.weight == 1 for source in sources):
+            return data_fingerprint(data.train.annotations, data.val.annotations)
+        of_pages = data_fingerprint(*(source.pages for source in sources))  # their order is that of the samples
+        return fingerprint({"pages": of_pages, "weights": [source.weight for source in data.train.sources]})
     pages = [annotations_of(data.train), annotations_of(data.val)]
     if pages[0] is not None and pages[1] is not None:
         return data_fingerprint(pages[0], pages[1])

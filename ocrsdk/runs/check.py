@@ -24,6 +24,7 @@ from ocrsdk.logs import get_logger
 from ocrsdk.precision.make import make_strategy
 from ocrsdk.runs.cache import open_run_cache
 from ocrsdk.runs.secrets import names_used, withhold
+from ocrsdk.settings.sections import SourceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ocrsdk.loggers.base import LoggerFactory
     from ocrsdk.precision.base import PrecisionStrategy
     from ocrsdk.settings.schema import Settings
-    from ocrsdk.settings.sections import DataSettings, SourceSettings, Verification
+    from ocrsdk.settings.sections import DataSettings, Verification
     from ocrsdk.types import Annotation, Sample
 
 
@@ -140,7 +141,8 @@ def check_run(settings: Settings, data: Path | TrainingData | None, progress: Pr
         root = data if isinstance(data, Path) else settings.data.root
         if root is None:
             raise SettingsError("no data folder given. Try: ocrsdk train DATA", parameter="data")
-        absolute = settings.data.model_copy(update={"root": root.absolute()})  # to resume from any folder
+        images = settings.data.images.absolute() if settings.data.images is not None else None
+        absolute = settings.data.model_copy(update={"root": root.absolute(), "images": images})  # to resume from any folder
         settings = settings.model_copy(update={"data": absolute})
         found = data if isinstance(data, FolderData) else read_folder(settings, root, settings.data.verify, progress)
     public, secrets = withhold(settings, names_used(cache.backend, strategy, loggers))
@@ -201,7 +203,7 @@ def split_sources(root: Path, settings: Settings) -> tuple[list[PageSource], lis
         if root.exists():
             raise DataError(
                 f"{root}: is a file, not a data folder. For label files, name their folder, and each file: "
-                f"ocrsdk train {shlex.quote(str(root.parent))} --set data.train={root.name} --set data.val=FILE"
+                f"ocrsdk train {shlex.quote(str(root.parent))} --set {shlex.quote(f'data.train={root.name}')} --set data.val=FILE"
             )
         raise DataError(f"{root}: no such folder. To generate one: ocrsdk data synth {shlex.quote(str(root))}")
     train, val = sources_in(root, settings.data.train, settings.data), sources_in(root, settings.data.val, settings.data)
@@ -215,7 +217,11 @@ def split_sources(root: Path, settings: Settings) -> tuple[list[PageSource], lis
                 (root / "images").is_dir()
             )
             files = sorted(path.name for path in root.iterdir() if path.suffix.lower() in (".json", ".txt") and path.is_file())
-            listed = f" Files here: {', '.join(files[:6])}; a label file is named as --set data.{key}={files[0]}." if files else ""
+            listed = (
+                f" Files here: {', '.join(files[:6])}; a label file is named as --set {shlex.quote(f'data.{key}={files[0]}')}."
+                if files
+                else ""
+            )
             name = source.path.name if source.path.parent == root else str(source.path)
             raise DataError(f"{root}: no {name}/ in it; expected train/ and val/, or set data.{key}.{flat}{listed}")
     return train, val
@@ -227,10 +233,23 @@ def sources_in(root: Path, sources: Iterable[SourceSettings], given: DataSetting
         PageSource(
             root / source.path, source.format or given.format,
             source.format_options if source.format or source.format_options else given.format_options,
-            source.images or given.images, source.weight,
+            root / source.images if source.images else given.images, source.weight,
         )
         for source in sources
     ]  # fmt: skip
+
+
+def sources_or_root(root: Path, sources: Iterable[SourceSettings], given: DataSettings) -> list[PageSource]:
+    """Some sources of a data folder, or where none of them is there, ``root`` itself as the one.
+
+    Raises:
+        DataError: Some are there and some are not.
+    """
+    found = sources_in(root, sources, given)
+    missing = [source.path for source in found if not source.path.exists()]
+    if missing and len(missing) < len(found):
+        raise DataError(f"{missing[0]}: no such file or folder, beside {len(found) - len(missing)} other sources that are there")
+    return found if found and not missing else sources_in(root, [SourceSettings(path=".")], given)
 
 
 def report_problems(report: DataReport) -> None:

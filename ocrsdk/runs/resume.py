@@ -90,7 +90,7 @@ def check(parts: RunParts, resumed: ResumableRun, folder: Path, allow_precision_
             )
     if metadata["data"] != parts.metadata["data"]:
         raise CheckpointError(
-            f"{folder}: the pages or labels in {settings.data.root} are not those that it was started with; "
+            f"{folder}: the pages, labels or weights in {settings.data.root} are not those that it was started with; "
             "start a new run with them"
         )
     batches = -(-draws_of(parts.checked.data) // parts.metadata["batch_size"])

@@ -106,8 +106,23 @@ class Settings(BaseSettings, metaclass=AnswersInPython):
     ) -> tuple[Settings, Layers]:
         """``load``, and the layers that say where each value came from."""
         layers = read_layers(cls, config, overrides or {}, environ, place)
+        _let_recipe_win(layers)
         settings = validated(cls, layers)
         if "augment.recipe" in layers.places:
             for name in RECIPES[settings.augment.recipe]:
                 layers.places.setdefault(f"augment.{name}", f"augment.recipe, {layers.places['augment.recipe']}")
         return settings, layers
+
+
+def _let_recipe_win(layers: Layers) -> None:
+    """A recipe that is asked for goes before the values of weaker sources, as those of an older run's settings."""
+    strongest_first = (layers.overrides, layers.environment, layers.file)
+    for at, layer in enumerate(strongest_first):
+        if "augment.recipe" in layer:
+            names = {f"augment.{name}" for values in RECIPES.values() for name in values}
+            for weaker in strongest_first[at + 1 :]:
+                for name in names & weaker.keys():
+                    del weaker[name]
+                    if not any(name in stronger for stronger in strongest_first[: at + 1]):
+                        layers.places.pop(name, None)
+            return

@@ -94,14 +94,14 @@ class SourceSettings(Options):
 
     path: Annotated[str, Field(min_length=1)]
     """A folder, or a label file, below the data folder; or an absolute path."""
-    weight: Positive = 1.0
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """How often each of its training pages is drawn in an epoch: 2 twice, 0.5 every other page, chosen anew each time."""
     format: str | None = None
     """Annotation format of its labels; ``data.format`` by default."""
     format_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the annotation format."""
     images: LocalPath | None = None
-    """Folder of its images, where labels lie elsewhere; ``data.images`` by default."""
+    """Folder of its images below the data folder, where labels lie elsewhere; ``data.images`` by default."""
 
 
 def _read_sources(value: object) -> object:
@@ -109,7 +109,7 @@ def _read_sources(value: object) -> object:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'expected a path, or a list like [{{"path": "a", "weight": 2}}]; no JSON: {error}') from None
     if isinstance(value, str):
         value = [value]
@@ -123,7 +123,8 @@ def _read_sources(value: object) -> object:
 def _written_sources(sources: tuple[SourceSettings, ...]) -> object:
     """A path where there is nothing else to say, else a list of tables."""
     tables = [{"path": source.path, **source.model_dump(mode="json", exclude_defaults=True)} for source in sources]
-    return tables[0]["path"] if len(tables) == 1 and len(tables[0]) == 1 else tables
+    is_path = len(tables) == 1 and len(tables[0]) == 1 and not sources[0].path.lstrip().startswith("[")
+    return tables[0]["path"] if is_path else tables
 
 
 Sources = Annotated[tuple[SourceSettings, ...], BeforeValidator(_read_sources), PlainSerializer(_written_sources)]
@@ -179,7 +180,7 @@ def _read_transforms(value: object) -> object:
     if isinstance(value, str):
         try:
             return json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'expected a list like [{{"MotionBlur": {{"p": 0.3}}}}]; no JSON: {error}') from None
     return value
 
@@ -208,7 +209,7 @@ class AugmentSettings(Options):
     @classmethod
     def _of_recipe(cls, values: Any) -> Any:
         """What the recipe says, where nothing else is said."""
-        if isinstance(values, dict) and values.get("recipe") in RECIPES:
+        if isinstance(values, dict) and isinstance(values.get("recipe"), str) and values["recipe"] in RECIPES:
             return RECIPES[values["recipe"]] | values
         return values
 

@@ -356,3 +356,8 @@ def test_plain_jpeg_files_are_known_by_their_frame():
         assert _checked(data, name).size == ((40, 30) if name == "exif" else (30, 40))
         assert _plain_jpeg(data) in (None, (30, 40))
         assert _plain_jpeg(data[:-1]) is None
+    plain = files["plain"]
+    scan, with_exif = plain.index(b"\xff\xda"), files["exif"]
+    segment = with_exif[(at := with_exif.index(b"\xff\xe1")) : at + 2 + int.from_bytes(with_exif[at + 2 : at + 4], "big")]
+    assert _plain_jpeg(plain[:scan] + segment + plain[scan:]) is None  # an orientation behind the frame
+    assert _plain_jpeg(plain[:scan] + b"\xff\xd9") is None  # no pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ocrsdk.data import index
 from ocrsdk.data.folder import DataReport, load_annotations
-from ocrsdk.data.index import PageIndexes, remove_indexes
+from ocrsdk.data.index import PageIndexes
 from ocrsdk.data.synth import write_pages
 from ocrsdk.data.table import PageTable
 from ocrsdk.errors import DataError
@@ -55,7 +56,7 @@ def test_the_manner_of_reading_leads_to_the_pages(pages: Path):
     how = index.manner(
         pages, None, on_bad_sample="stop", outside="clip", verify="decode", on_bad_box="stop", format=None, format_options={}
     )
-    found = PageIndexes(pages.parent / "indexes").load(how)
+    found = PageIndexes(pages.parent / "indexes").load(how, dict)
     assert found is not None
     assert told(list(found[0])) == told(list(first))
 
@@ -106,7 +107,7 @@ def test_files_that_are_being_written_are_not_kept(tmp_path: Path):
     assert not kept(tmp_path / "pages")
 
 
-@pytest.mark.parametrize("damage", ["other bytes", "a file less", "no JSON"])
+@pytest.mark.parametrize("damage", ["other bytes", "a file less", "no JSON", "an empty file", "no report"])
 def test_a_damaged_index_is_told_and_replaced(pages: Path, damage: str):
     first = told(list(read(pages)[0]))
     (place,) = (pages.parent / "indexes").iterdir()
@@ -116,6 +117,11 @@ def test_a_damaged_index_is_told_and_replaced(pages: Path, damage: str):
         (place / "points.npy").write_bytes(data)
     elif damage == "a file less":
         (place / "texts.npy").unlink()
+    elif damage == "an empty file":
+        (place / "paths.npy").write_bytes(b"")
+    elif damage == "no report":
+        document = json.loads((place / "index.json").read_text())
+        (place / "index.json").write_text(json.dumps({**document, "report": {}}))
     else:
         (place / "index.json").write_text("{")
     with capture_logs() as logs:
@@ -138,8 +144,7 @@ def test_an_index_of_a_set_that_is_gone_is_removed(pages: Path):
     shutil.copy(pages / "images/0000.png", pages / "images/new.png")
     read(pages)
     assert len(kept(pages)) == 1
-    assert remove_indexes(pages.parent / "indexes") == 1
-    assert not list((pages.parent / "indexes").iterdir())
+    assert [path.name for path in PageIndexes(pages.parent / "indexes").kept()] == [name for name, _ in kept(pages)]
 
 
 def test_a_folder_that_cannot_be_written_is_told(pages: Path):
@@ -148,3 +153,30 @@ def test_a_folder_that_cannot_be_written_is_told(pages: Path):
         found, _ = read(pages)
     assert len(found) == 4
     assert ["cannot be kept" in entry["event"] for entry in logs if entry["log_level"] == "warning"][-1]
+
+
+def test_relative_paths_lead_to_pages_of_the_folder_they_are_written_in(pages: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same set from two folders, and two sets of one name: never the pages of one where the other's are meant."""
+    monkeypatch.chdir(pages.parent)
+    indexes = PageIndexes(pages.parent / "indexes")
+    first = load_annotations(Path("pages"), indexes=indexes)[0]
+    assert first.image(0) == Path("pages/images/0000.png")
+    monkeypatch.chdir(pages)
+    assert load_annotations(Path(), indexes=indexes)[0].image(0).is_file()
+    assert load_annotations(pages, indexes=indexes)[0].image(0) == pages / "images/0000.png"
+    other = pages.parent / "elsewhere/pages"
+    list(write_pages(other, 2, 7, scenes=0))
+    monkeypatch.chdir(other.parent)
+    assert len(load_annotations(Path("pages"), indexes=indexes)[0]) == 2
+
+
+def test_options_of_a_format_may_be_of_any_type(pages: Path):
+    how = index.manner(pages, Path("x"), format_options={"since": Path("a"), "levels": (1, 2)})
+    assert how == json.loads(json.dumps(how))
+
+
+def test_an_edited_reader_reads_again(tmp_path: Path):
+    (tmp_path / "reader.py").write_text("a = 1")
+    before = index._digest_of([tmp_path / "reader.py"])
+    (tmp_path / "reader.py").write_text("a = 2")
+    assert index._digest_of([tmp_path / "reader.py"]) != before

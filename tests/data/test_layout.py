@@ -124,3 +124,24 @@ def test_text_files_are_of_the_format_that_fits_and_icdar_2015_if_none_does(tmp_
     make(tmp_path / "d", ["a.jpg"], [])
     (tmp_path / "d/labels/gt_a.txt").write_text(f"{line}\n")
     assert [entry.kind.name for entry in find_pages(tmp_path / "d").entries] == [kind]
+
+
+def test_absolute_paths_in_a_label_file(tmp_path: Path):
+    """The file of the name, and the same file under another name is told."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/x.png").touch()
+    line = '[{"transcription": "a", "points": [[0, 0], [9, 0], [9, 9], [0, 9]]}]'
+    (tmp_path / "Label.txt").write_text(f"{tmp_path}/images/x.png\t{line}\nimages/x.png\t{line}\n\u3000\n")
+    pairs, problems = pairs_in(tmp_path)
+    assert [image for image, _ in pairs] == [tmp_path / "images/x.png"]
+    assert ["Label.txt:2: 'images/x.png' is the image of 'x.png', too" in str(problem) for problem in problems] == [True]
+
+
+def test_names_that_differ_in_the_case_of_their_ending(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    for name in ("x.PNG", "x.png"):
+        (tmp_path / "images" / name).touch()
+    line = '[{"transcription": "a", "points": [[0, 0], [9, 0], [9, 9], [0, 9]]}]'
+    (tmp_path / "Label.txt").write_text(f"images/x.PNG\t{line}\nimages/x.png\t{line}\n")
+    pairs, problems = pairs_in(tmp_path)
+    assert ([image.name for image, _ in pairs], problems) == (["x.PNG", "x.png"], [])

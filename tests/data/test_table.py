@@ -111,3 +111,14 @@ def test_the_fingerprint_is_that_of_the_pages_however_they_are_kept(tmp_path: Pa
     pages[0].image.unlink()
     with pytest.raises(DataError, match=r"0\.png: was there a moment ago"):
         data_fingerprint(PageTable.of(pages))
+
+
+def test_pages_that_were_replaced_are_not_taken_for_those_that_were_sent(tmp_path: Path):
+    for name, pages in (("one", some()), ("other", some()[:2])):
+        (tmp_path / name).mkdir()
+        PageTable.of(pages).save(tmp_path / name)
+    sent = pickle.dumps(PageTable.mapped(tmp_path / "one"))
+    (tmp_path / "one").rename(tmp_path / "aside")
+    (tmp_path / "other").rename(tmp_path / "one")
+    with pytest.raises(ValueError, match="have been replaced"):
+        pickle.loads(sent)

@@ -104,7 +104,8 @@ def test_every_golden_page_as_written_down():
     assert total.recall == pytest.approx(sum(s.recall_sum for s in metric.per_image) / sum(s.gt_cared for s in metric.per_image))
     assert total.hmean == pytest.approx(2 / (1 / total.recall + 1 / total.precision))
     metric.reset()
-    assert metric.compute().hmean == 0
+    assert metric.compute() == DetEvalScore()
+    assert (DetEvalScore().hmean, DetEvalScore(det_cared=1).hmean, DetEvalScore(gt_cared=1).hmean) == (1, 0, 0)
 
 
 def test_wrong_number_of_flags():

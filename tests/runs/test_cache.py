@@ -30,6 +30,9 @@ CHANGED: dict[str, tuple[Any, bool]] = {
     "data.outside": ("ignore", False),  # changes annotations, which are part of every key
     "data.verify": ("header", False),
     "data.index": (False, False),
+    "augment.recipe": ("none", False),
+    "augment.cut": ("keep", False),
+    "augment.transforms": (({"HorizontalFlip": {}},), False),
     "augment.scale_min": (0.3, False),
     "augment.scale_max": (1.5, True),
     "augment.rotate": (9, False),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ocrsdk import Pipeline
+from ocrsdk import Pipeline, Settings
 from ocrsdk.data.convert import convert
 from ocrsdk.errors import DataError, SettingsError
-from ocrsdk.runs.check import read_folder
+from ocrsdk.runs.build import fingerprint_of
+from ocrsdk.runs.check import read_folder, sources_or_root
 from tests.training.runs import settings, with_val_loss
 
 
@@ -46,3 +47,11 @@ def test_wrong_sources_are_named(tmp_path: Path, synth_pages: Path):
     (tmp_path / "labels/a.txt").write_text("1,2,3\n")
     with pytest.raises(DataError, match=r"a\.txt:1: 3 fields"):
         read_folder(settings(None, train=["train", {"path": str(tmp_path), "format": "icdar15"}]), synth_pages, "header")
+    with pytest.raises(DataError, match=r"nowhere: no such file or folder, beside 1 other source"):
+        sources_or_root(synth_pages, settings(None, train=["train", "nowhere"]).data.train, Settings().data)
+
+
+def test_other_weights_and_another_order_are_other_data(synth_pages: Path):
+    """What a resumed run is compared with: an index means another page where sources change places."""
+    ways = (["train", "val"], ["val", "train"], [{"path": "train", "weight": 2}, "val"], ["train"])
+    assert len({fingerprint_of(read_folder(settings(None, train=way), synth_pages, "header")) for way in ways}) == 4

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ocrsdk import Settings
 from ocrsdk.errors import SettingsError
@@ -68,6 +69,8 @@ def test_one_source_is_written_as_its_path():
         ('[{"path": "a", "weight": 0}]', "data.train.weight = 0: input should be greater than 0"),
         ('[{"path": "a"', "no JSON"),
         ("[]", "an empty list"),
+        ("[" * 5000, "no JSON"),
+        ('[{"path": "a", "weight": 1e300}]', "less than or equal to 1000"),
         ('[{"weight": 1}]', "data.train.path"),
     ],
 )
@@ -85,3 +88,25 @@ def test_a_recipe_sets_what_nothing_else_does():
     assert layers.source("augment.flip") == "command line"
     assert Settings(augment=given.model_dump()).augment == given
     assert Settings(augment={"recipe": "receipt"}).augment == Settings().augment
+
+
+def test_a_recipe_goes_before_what_an_older_run_was_given(tmp_path: Path):
+    """All values stand in the settings of a run; a variable that says more than the recipe stays."""
+    old = tmp_path / "settings.yaml"
+    old.write_text(yaml.safe_dump({"augment": Settings(augment={"recipe": "paper"}).augment.model_dump(mode="json")}))
+    assert Settings.load(old, environ={}).augment.rotate == 10
+    given, layers = Settings.load_with_sources(old, {"augment.recipe": "none"}, {"OCRSDK_AUGMENT__ROTATE": "7"})
+    assert (given.augment.scale_max, given.augment.flip, given.augment.rotate) == (1, 0, 0)
+    assert layers.source("augment.flip") == "augment.recipe, command line"
+    given = Settings.load(old, {"augment.rotate": 5}, {"OCRSDK_AUGMENT__RECIPE": "none"})
+    assert (given.augment.rotate, given.augment.flip) == (5, 0)
+
+
+def test_a_recipe_is_a_name():
+    with pytest.raises(SettingsError, match=r"augment\.recipe"):
+        Settings(augment={"recipe": ["paper"]})
+
+
+def test_a_path_may_look_like_a_list():
+    data = Settings(data={"train": ["[x]"]}).model_dump(mode="json")["data"]
+    assert Settings(data=data).data.train[0].path == "[x]"
