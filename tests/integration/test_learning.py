@@ -21,7 +21,7 @@ def test_overfits_four_pages(tmp_path: Path):
         run_dir=tmp_path / "run",
         data={"train": "pages", "val": "pages", "short_side": 640},
         augment={"scale_min": 0.9, "scale_max": 1.1, "rotate": 0, "jitter": 0},
-        trainer={"epochs": 250, "validations": 1},
+        trainer={"epochs": 160, "validations": 1},
     )
     result = Pipeline(settings).fit(tmp_path / "data")
     assert result.score is not None
