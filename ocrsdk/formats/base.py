@@ -108,7 +108,10 @@ class LabelledPage:
         """Take out regions that cross themselves, touch themselves or have no area: they become faults."""
         if not self.instances:
             return
-        valid = are_valid(*pack([instance.polygon for instance in self.instances])).tolist()
+        valid = [_is_level(instance.polygon.tolist()) for instance in self.instances]
+        if doubtful := [at for at, is_level in enumerate(valid) if not is_level]:
+            for at, fine in zip(doubtful, are_valid(*pack([self.instances[at].polygon for at in doubtful])).tolist(), strict=True):
+                valid[at] = fine
         if False not in valid:
             return
         kept = []
@@ -153,6 +156,14 @@ def outline(points: object) -> NDArray[np.float32]:
     if len(flat) % 2 or len(flat) < 6:
         raise ValueError(f"{len(flat)} coordinates, expected an even number from 6 on")
     return np.array(flat, dtype=np.float32).reshape(-1, 2)
+
+
+def _is_level(corners: list[list[float]]) -> bool:
+    """Whether they are those of a box with level sides, in order: nothing is wrong with it, and most text has one."""
+    if len(corners) != 4:
+        return False
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = corners
+    return ay == by and cy == dy and bx == cx and ax == dx and ax != bx and by != cy
 
 
 def box_outline(left: Any, top: Any, right: Any, bottom: Any) -> list[Any]:

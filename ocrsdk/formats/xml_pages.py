@@ -173,7 +173,9 @@ class Alto(XmlPages):
             raise file.error(f"its first element is {cut(top.name)}; expected alto", top.line)
         for unit in top.below("MeasurementUnit"):
             if unit.text.strip() not in ("pixel", ""):
-                raise file.error(f"its coordinates are in {unit.text.strip()}; export it with MeasurementUnit pixel", unit.line)
+                raise file.error(
+                    f"its coordinates are in {cut(unit.text.strip())}; export it with MeasurementUnit pixel", unit.line
+                )
         pages = top.below("Page")
         if len(pages) != 1:
             raise file.error(f"{len(pages)} pages in it; expected one", pages[1].line if pages else top.line)

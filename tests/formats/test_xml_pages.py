@@ -71,5 +71,5 @@ def test_faults_have_their_lines(tmp_path: Path):
 
 
 def test_alto_in_millimetres_is_refused(tmp_path: Path):
-    with pytest.raises(AnnotationError, match=r"0001.xml:3: its coordinates are in mm10; export it with MeasurementUnit pixel"):
+    with pytest.raises(AnnotationError, match=r"0001.xml:3: its coordinates are in 'mm10'; export it with MeasurementUnit pixel"):
         read(tmp_path, "alto", ALTO.replace(">pixel<", ">mm10<"))
