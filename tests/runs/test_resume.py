@@ -163,7 +163,7 @@ def test_other_data_are_refused_wherever_they_lie(tmp_path: Path, synth_pages: P
     label = next((pages / "val/labels").iterdir())
     before = label.read_bytes()
     label.write_bytes(before + b"1,1,30,1,30,12,1,12,more\n")
-    with pytest.raises(CheckpointError, match="pages or labels in .*pages are not those that it was started with"):
+    with pytest.raises(CheckpointError, match="pages, labels or weights in .*pages are not those that it was started with"):
         Pipeline(more).fit(resume=tmp_path / "run")
     label.write_bytes(before)
     assert Pipeline(more).fit(resume=tmp_path / "run").epochs == 2
