@@ -41,7 +41,7 @@ demo: $(VENV)/runtime.stamp
 	@$(BIN)/ocrsdk evaluate runs/demo/checkpoints/best.ckpt demo-data
 
 test: $(VENV)/dev.stamp
-	@echo "==> running all tests, one process for each core (about ten minutes on two; the quick ones alone: make test-quick)"
+	@echo "==> running all tests, one process for each core (ten to fourteen minutes on two; the quick ones alone: make test-quick)"
 	@$(PYTEST) $(ARGS)
 
 test-quick: $(VENV)/dev.stamp

@@ -79,9 +79,9 @@ class DataReport:
 
     def extend(self, part: DataReport) -> None:
         """Add what was found in a part of the set."""
-        self.images, self.instances, self.ignored = (
-            self.images + part.images, self.instances + part.instances, self.ignored + part.ignored,
-        )  # fmt: skip
+        self.images += part.images
+        self.instances += part.instances
+        self.ignored += part.ignored
         for name in ("outside", "blank", "dropped", "skipped"):
             getattr(self, name).extend(getattr(part, name))
         self.extents.extend(part.extents)

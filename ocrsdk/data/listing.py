@@ -115,7 +115,11 @@ def _look_at(folder: str, names: list[str]) -> tuple[array[int], int]:
     """The state of each file, and when the newest of them was written, by all CPUs if there are many."""
     jobs = -(-len(names) // _AT_ONCE)
     states, newest = array("q"), 0
-    for some, youngest in in_processes(lambda job: _states(folder, names[job * _AT_ONCE :][:_AT_ONCE]), jobs, available_cpus()):
+
+    def look(job: int) -> tuple[array[int], int]:
+        return _states(folder, names[job * _AT_ONCE : (job + 1) * _AT_ONCE])
+
+    for some, youngest in in_processes(look, jobs, available_cpus()):
         states.extend(some)
         newest = max(newest, youngest)
     return states, newest
